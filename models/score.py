@@ -1,0 +1,96 @@
+"""How well a model predicts what the assistant said: token loss an item, and perplexity."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from models.chat import Example, collate
+
+
+class ItemLoss(BaseModel):
+    """Summed cross-entropy (nats) over an item's supervised tokens, and how many there are."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    loss_sum: float
+    tokens: int
+
+
+def mean_loss(items: Sequence[ItemLoss]) -> float:
+    """Nats per token over all items: the sum of losses over the sum of tokens."""
+    tokens = sum(item.tokens for item in items)
+    return sum(item.loss_sum for item in items) / tokens if tokens else math.nan
+
+
+def perplexity(loss: float) -> float:
+    """exp of the mean token loss in nats."""
+    return math.exp(loss) if loss < 700 else math.inf
+
+
+def token_losses(logits: Any, labels: Any) -> Any:
+    """Cross-entropy of each next token in float32, [batch, length - 1]; 0 where ignored."""
+    import torch
+
+    targets = labels[:, 1:]
+    flat = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), targets.flatten(), reduction="none"
+    )
+    return flat.view(targets.shape)
+
+
+def score(
+    model: Any,
+    examples: Sequence[Example],
+    pad_id: int,
+    *,
+    batch_tokens: int = 4096,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[ItemLoss]:
+    """Loss of each example, in the order given.
+
+    Args:
+        model: a causal LM in eval mode.
+        examples: encoded conversations.
+        pad_id: the tokenizer's padding id.
+        batch_tokens: padded tokens a batch; longer single examples go alone.
+        on_progress: called with (items done, items in all) after each batch.
+    """
+    import torch
+
+    order = sorted(range(len(examples)), key=lambda index: len(examples[index].input_ids))
+    results: dict[int, ItemLoss] = {}
+    with torch.inference_mode():
+        for indices in _batches(order, examples, batch_tokens):
+            batch = {
+                name: tensor.to(model.device)
+                for name, tensor in collate([examples[i] for i in indices], pad_id).items()
+            }
+            logits = model(
+                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+            ).logits
+            sums = token_losses(logits, batch["labels"]).sum(dim=1).tolist()
+            for index, total in zip(indices, sums, strict=True):
+                example = examples[index]
+                results[index] = ItemLoss(
+                    id=example.id, loss_sum=total, tokens=example.supervised
+                )
+            if on_progress:
+                on_progress(len(results), len(examples))
+    return [results[index] for index in range(len(examples))]
+
+
+def _batches(
+    order: Sequence[int], examples: Sequence[Example], batch_tokens: int
+) -> list[list[int]]:
+    """Neighbours in length together, each batch at most `batch_tokens` once padded."""
+    batches: list[list[int]] = []
+    for index in order:
+        width = len(examples[index].input_ids)
+        if batches and width * (len(batches[-1]) + 1) <= batch_tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
