@@ -26,12 +26,12 @@ def load_contract(path: str | None = None) -> OpenDataContractStandard:
             text = Path(path).read_text(encoding="utf-8")
         contract = OpenDataContractStandard.model_validate(yaml.safe_load(text))
     except OSError as error:
-        raise ConfigError(f"cannot read the contract {name}", "correct validate.contract") from error
+        raise ConfigError(f"cannot read the contract {name}", "correct contract.path") from error
     except (ValidationError, yaml.YAMLError) as error:
         raise ConfigError(
             f"{name} is not an Open Data Contract Standard file"
             f" ({' '.join(str(error).split())[:200]})",
-            "correct it, or leave validate.contract out to use the default",
+            "correct it, or leave contract.path out to use the default",
         ) from error
     if contract.kind != "DataContract" or not contract.version or not contract.schema_:
         raise ConfigError(f"{name} lacks kind: DataContract, version or schema", "add them")

@@ -14,6 +14,7 @@
 Anything else in `quality` is refused: a rule that is not checked is not a rule.
 """
 
+from datetime import datetime
 from typing import Any
 
 from open_data_contract_standard.model import (
@@ -66,11 +67,10 @@ def _column_expectations(table: str, column: SchemaProperty) -> list[Any]:
         found.append(gxe.ExpectColumnValuesToBeUnique(**rule("not unique")))
     if (bounds := _bounds(options, "minimum", "maximum")) is not None:
         low, high = bounds
-        found.append(
-            gxe.ExpectColumnValuesToBeBetween(
-                min_value=low, max_value=high, **rule(f"not {_range(low, high)}")
-            )
-        )
+        what = rule(f"not {_range(low, high)}")
+        if column.logicalType in ("date", "timestamp"):
+            low, high = (value and datetime.fromisoformat(value) for value in bounds)
+        found.append(gxe.ExpectColumnValuesToBeBetween(min_value=low, max_value=high, **what))
     if (bounds := _bounds(options, "minLength", "maxLength")) is not None:
         low, high = bounds
         found.append(

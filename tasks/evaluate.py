@@ -1,0 +1,116 @@
+"""Evaluate: how well a model predicts held-out answers, and what it answers itself."""
+
+from collections.abc import Callable
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from data_contracts.errors import DataError
+from data_contracts.records import Message
+from data_contracts.snapshots import Snapshot
+from models.adapters import Adapter, load_model
+from models.base import Base, load_tokenizer
+from models.chat import encode_all
+from models.generate import answer
+from models.score import ItemLoss, mean_loss, perplexity, score
+
+
+class EvaluateSettings(BaseModel):
+    """How models are compared on the held-out conversations."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_items: int = Field(
+        default=200, ge=1, description="Held-out conversations scored, at most."
+    )
+    max_length: int = Field(
+        default=512, gt=8, description="Tokens of a conversation that are scored."
+    )
+    samples: int = Field(default=3, ge=0, description="Conversations each model answers itself.")
+    max_new_tokens: int = Field(default=48, gt=0, description="Length limit of those answers.")
+
+
+class Sample(BaseModel):
+    """A model's own answer beside the one that was given. All text is scrubbed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    prompt: str
+    given: str
+    answer: str
+
+
+class ModelScore(BaseModel):
+    """Held-out results of one model; `loss` in nats a supervised token."""
+
+    model_config = ConfigDict(frozen=True)
+
+    loss: float
+    perplexity: float
+    items: tuple[ItemLoss, ...]
+    samples: tuple[Sample, ...]
+
+
+class Evaluation(BaseModel):
+    """The same items scored by each model; `champion` is None before there is one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    challenger: ModelScore
+    champion: ModelScore | None
+    base: ModelScore
+
+    @property
+    def bar(self) -> tuple[str, ModelScore]:
+        """Who has to be beaten: the champion, or on the first run the base model."""
+        return ("champion", self.champion) if self.champion else ("base", self.base)
+
+
+def evaluate(
+    base: Base,
+    adapter: Adapter | None,
+    holdout: Snapshot,
+    settings: EvaluateSettings,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ModelScore:
+    """Score one model (the base alone if `adapter` is None) on the held-out conversations.
+
+    Raises:
+        DataError: no held-out conversation has an assistant turn within the length limit.
+        ModelError: the model cannot be loaded.
+    """
+    tokenizer = load_tokenizer(base)
+    records = {record.id: record for record in holdout.records()}
+    chosen = sorted(records)[: settings.max_items]
+    examples, _ = encode_all(
+        tokenizer, ((key, records[key].messages) for key in chosen), settings.max_length
+    )
+    if not examples:
+        raise DataError(
+            "no held-out conversation has an assistant turn within"
+            f" {settings.max_length} tokens",
+            "raise evaluate.max_length or split.holdout",
+        )
+    model = load_model(base, adapter)
+    items = score(model, examples, tokenizer.pad_token_id, on_progress=on_progress)
+    samples = []
+    for example in examples[: settings.samples]:
+        prompt, given = first_exchange(records[example.id].messages)
+        samples.append(
+            Sample(
+                id=example.id,
+                prompt=prompt[-1].content,
+                given=given,
+                answer=answer(model, tokenizer, prompt, max_new_tokens=settings.max_new_tokens),
+            )
+        )
+    loss = mean_loss(items)
+    return ModelScore(
+        loss=loss, perplexity=perplexity(loss), items=tuple(items), samples=tuple(samples)
+    )
+
+
+def first_exchange(messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], str]:
+    """What was said before the assistant first spoke, and what it said."""
+    turn = next(turn for turn, message in enumerate(messages) if message.role == "assistant")
+    return messages[: max(1, turn)], messages[turn].content

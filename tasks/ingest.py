@@ -1,0 +1,125 @@
+"""Ingest: find the sources, check that they can be read, count and digest them.
+
+Raw text is not copied: the stage's result says which rows of which files the scrub
+will read, and the scrub notices if a file changed in between.
+"""
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from data_contracts.digests import digest_json
+from data_contracts.errors import DataError
+from tasks.sources import Row, SourceFile, inspect, rows
+
+
+class Source(BaseModel):
+    """Where rows come from and how many of them to take."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str = Field(
+        min_length=1, description="File, folder, glob, `s3://`, `hf://`, or `bundled:NAME`."
+    )
+    rows: int | None = Field(
+        default=None, gt=0, description="Take a seeded sample of this many rows; default all."
+    )
+
+
+class IngestSettings(BaseModel):
+    """Which data to train on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sources: tuple[Source, ...] = Field(
+        default=(Source(path="bundled:chitchat"),),
+        min_length=1,
+        description="Where conversations come from (`--data` replaces the list).",
+    )
+    seed: int = Field(default=7, ge=0, description="Seed of the samples.")
+
+
+class Taken(BaseModel):
+    """The rows taken from one source file; `positions` None means all."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: SourceFile
+    positions: tuple[int, ...] | None
+
+    @property
+    def count(self) -> int:
+        return self.file.rows if self.positions is None else len(self.positions)
+
+
+class Listing(BaseModel):
+    """What ingest found: the input of the scrub."""
+
+    model_config = ConfigDict(frozen=True)
+
+    taken: tuple[Taken, ...]
+    seed: int
+
+    @property
+    def rows_in(self) -> int:
+        return sum(part.count for part in self.taken)
+
+    def rows(self) -> Iterator[tuple[SourceFile, Row]]:
+        """Read the rows.
+
+        Raises:
+            DataError: a file is not what it was when it was listed.
+        """
+        for part in self.taken:
+            wanted = None if part.positions is None else set(part.positions)
+            count = 0
+            for row in rows(part.file, seed=self.seed):
+                if wanted is None or row.position in wanted:
+                    count += 1
+                    yield part.file, row
+            if count != part.count:
+                raise DataError(
+                    f"{part.file.uri} changed while it was read", "run again when it is complete"
+                )
+
+
+def ingest(settings: IngestSettings) -> Listing:
+    """List, count and digest the sources.
+
+    Raises:
+        DataError: a source is missing, empty, unreadable or named twice.
+    """
+    taken: list[Taken] = []
+    for source in settings.sources:
+        files = inspect(source.path, seed=settings.seed)
+        positions = _sample(files, source.rows, settings.seed)
+        taken += [
+            Taken(file=file, positions=chosen)
+            for file, chosen in zip(files, positions, strict=True)
+            if chosen is None or chosen
+        ]
+    uris = [part.file.uri for part in taken]
+    if twice := {uri for uri in uris if uris.count(uri) > 1}:
+        raise DataError(f"{sorted(twice)[0]} is given twice", "name each source once")
+    return Listing(taken=tuple(taken), seed=settings.seed)
+
+
+def _sample(
+    files: list[SourceFile], count: int | None, seed: int
+) -> list[tuple[int, ...] | None]:
+    """Positions of a seeded sample of `count` rows over all files; None where all are taken.
+
+    The rows with the smallest digest of (seed, file, position), so that a larger
+    sample contains the smaller one.
+    """
+    if count is None or count >= sum(file.rows for file in files):
+        return [None] * len(files)
+    ranked = sorted(
+        (digest_json([seed, file.name, position]), index, position)
+        for index, file in enumerate(files)
+        for position in range(file.rows)
+    )[:count]
+    chosen: list[list[int]] = [[] for _ in files]
+    for _, index, position in ranked:
+        chosen[index].append(position)
+    return [tuple(sorted(positions)) for positions in chosen]

@@ -1,0 +1,289 @@
+"""Where rows come from: files anywhere fsspec reaches, and two bundled data sets.
+
+| path                                   | what it is                                         |
+|----------------------------------------|----------------------------------------------------|
+| `chats.jsonl`, `chats.jsonl.gz`        | one JSON object a line                             |
+| `chats.parquet`                        | Parquet                                            |
+| `folder/`, `folder/**/*.jsonl`         | every such file below, or that matches             |
+| `s3://...`, `hf://datasets/...`        | the same, there                                    |
+| `bundled:chitchat`                     | 7,168 human conversations (`chitchat-dataset`)     |
+| `bundled:pii`                          | generated rows with labelled personal data         |
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Literal
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from data_contracts.digests import digest_bytes, digest_json
+from data_contracts.errors import DataError, RowRejected
+from data_contracts.records import Record, parse_record
+
+SUFFIXES: dict[str, Literal["jsonl", "parquet"]] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".jsonl.gz": "jsonl",
+    ".parquet": "parquet",
+}
+
+
+class SourceFile(BaseModel):
+    """One readable source with its content's digest, so that a changed file is noticed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    uri: str
+    name: str
+    format: Literal["jsonl", "parquet", "chitchat", "pii"]
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as it stands in its source: JSONL bytes, or a mapping."""
+
+    position: int
+    content: bytes | Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Digest of the raw content; all that quarantine keeps of a row that cannot be parsed."""
+        if isinstance(self.content, bytes):
+            return digest_bytes(self.content)
+        return digest_bytes(repr(sorted(self.content.items())).encode("utf-8", "surrogatepass"))
+
+    def parse(self, source: str) -> Record:
+        """The row as a record.
+
+        Raises:
+            RowRejected: with the rule it broke. No text of the row is in the exception
+                or its context.
+        """
+        content = self.content
+        if isinstance(content, bytes):
+            try:
+                content = json.loads(content.decode("utf-8"))
+            except UnicodeDecodeError:
+                raise RowRejected("row: not valid UTF-8") from None
+            except (ValueError, RecursionError):
+                raise RowRejected("row: not JSON") from None
+        if not isinstance(content, Mapping):
+            raise RowRejected("row: not a JSON object")
+        return parse_record(content, source=source, position=self.position)
+
+
+def find_files(path: str) -> list[str]:
+    """The files that `path` (a file, folder, glob or URL) stands for, sorted.
+
+    Raises:
+        DataError: nothing is there, or nothing of a known format.
+    """
+    try:
+        fs, root = fsspec.url_to_fs(path)
+        if fs.isdir(root):
+            found = fs.find(root)
+        elif any(character in root for character in "*?["):
+            found = fs.glob(root)
+        else:
+            found = [root] if fs.exists(root) else []
+    except (OSError, ValueError, ImportError) as error:
+        raise DataError(
+            f"cannot look at {path} ({_first_line(error)})",
+            "check the address, the network and the credentials",
+        ) from error
+    if not found:
+        raise DataError(f"nothing at {path}", "check the path given with --data or data.paths")
+    known = sorted(file for file in found if _format(file))
+    if not known:
+        raise DataError(
+            f"no JSONL or Parquet file at {path}", f"files must end in {', '.join(SUFFIXES)}"
+        )
+    return [fs.unstrip_protocol(file) for file in known]
+
+
+def _format(name: str) -> Literal["jsonl", "parquet"] | None:
+    for suffix, kind in SUFFIXES.items():
+        if name.lower().endswith(suffix):
+            return kind
+    return None
+
+
+def inspect(path: str, *, seed: int) -> list[SourceFile]:
+    """Count and digest every row source that `path` stands for, without keeping any text.
+
+    Raises:
+        DataError: missing, unreadable, empty or damaged.
+    """
+    if path.startswith("bundled:"):
+        return [_inspect_bundled(path, seed)]
+    return [_inspect_file(uri) for uri in find_files(path)]
+
+
+def _inspect_file(uri: str) -> SourceFile:
+    kind = _format(uri)
+    if kind is None:
+        raise DataError(f"{uri} is not JSONL or Parquet", "rename or convert it")
+    sha, size, lines = hashlib.sha256(), 0, 0
+    try:
+        with fsspec.open(uri, "rb") as file:
+            while chunk := file.read(1 << 20):
+                sha.update(chunk)
+                size += len(chunk)
+        if kind == "parquet":
+            with fsspec.open(uri, "rb") as file:
+                lines = pq.read_metadata(file).num_rows
+        else:
+            lines = sum(1 for _ in _json_lines(uri))
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"cannot read {uri} ({_first_line(error)})", "check the file") from error
+    if lines == 0:
+        raise DataError(f"{uri} has no rows", "remove it or fill it")
+    return SourceFile(
+        uri=uri,
+        name=uri.rsplit("/", 1)[-1],
+        format=kind,
+        rows=lines,
+        bytes=size,
+        sha256=sha.hexdigest(),
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def rows(file: SourceFile, *, seed: int) -> Iterator[Row]:
+    """Every row of a source, in order."""
+    contents: Iterator[bytes | Mapping[str, Any]]
+    if file.format == "jsonl":
+        contents = _json_lines(file.uri)
+    elif file.format == "parquet":
+        contents = _parquet_rows(file.uri)
+    elif file.format == "chitchat":
+        contents = _chitchat_rows()
+    else:
+        contents = _pii_rows(file.rows, seed)
+    for position, content in enumerate(contents):
+        yield Row(position, content)
+
+
+def _json_lines(uri: str) -> Iterator[bytes]:
+    with fsspec.open(uri, "rb", compression="infer") as file:
+        for line in file:
+            if line.strip():
+                yield line
+
+
+def _parquet_rows(uri: str) -> Iterator[Mapping[str, Any]]:
+    with fsspec.open(uri, "rb") as file:
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=1024):
+            yield from batch.to_pylist()
+
+
+# -- bundled data sets -------------------------------------------------------------
+
+
+def _inspect_bundled(path: str, seed: int) -> SourceFile:
+    name = path.removeprefix("bundled:")
+    package = {"chitchat": "chitchat-dataset", "pii": "presidio-evaluator"}.get(name)
+    if package is None:
+        raise DataError(
+            f"there is no bundled data set {name!r}", "use bundled:chitchat or bundled:pii"
+        )
+    version = metadata.version(package)
+    count = sum(1 for _ in _chitchat_rows()) if name == "chitchat" else PII_ROWS
+    return SourceFile(
+        uri=path,
+        name=name,
+        format="chitchat" if name == "chitchat" else "pii",
+        rows=count,
+        bytes=0,
+        sha256=digest_json([package, version, seed if name == "pii" else 0]),
+    )
+
+
+def _chitchat_rows() -> Iterator[Mapping[str, Any]]:
+    """Human conversations (BYU Chit-Chat Challenge): who speaks first is the user."""
+    from chitchat_dataset import Dataset
+
+    for identifier, conversation in Dataset().items():
+        utterances = [turn for group in conversation["messages"] for turn in group]
+        messages: list[dict[str, str]] = []
+        for utterance in utterances:
+            role = "user" if utterance["sender"] == utterances[0]["sender"] else "assistant"
+            if messages and messages[-1]["role"] == role:
+                messages[-1]["content"] += "\n" + utterance["text"]
+            else:
+                messages.append({"role": role, "content": utterance["text"]})
+        yield {
+            "id": identifier,
+            "messages": messages,
+            "created_at": utterances[0]["timestamp"] if utterances else None,
+        }
+
+
+PII_ROWS = 1000
+
+
+def pii_sentences(count: int, seed: int) -> list[Any]:
+    """`presidio-evaluator` InputSamples: generated sentences with labelled personal data."""
+    from presidio_evaluator.data_generator import PresidioSentenceFaker
+    from presidio_evaluator.data_generator.faker_extensions import HospitalProvider
+    from presidio_evaluator.data_generator.presidio_sentence_faker import (
+        presidio_additional_entity_providers,
+    )
+
+    class OfflineHospitals(HospitalProvider):  # type: ignore[misc]
+        """The provider's built-in list; by default it asks Wikidata."""
+
+        def load_wiki_hospitals(self) -> list[str]:
+            names: list[str] = self.default_list
+            return names
+
+    providers = [
+        OfflineHospitals if provider is HospitalProvider else provider
+        for provider in presidio_additional_entity_providers
+    ]
+    quiet = io.StringIO()  # it prints, and draws a progress bar
+    with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+        faker = PresidioSentenceFaker(
+            "en_US", lower_case_ratio=0.05, entity_providers=providers, random_seed=seed
+        )
+        samples: list[Any] = faker.generate_new_fake_sentences(count)
+    return samples
+
+
+def _pii_rows(count: int, seed: int) -> Iterator[Mapping[str, Any]]:
+    """Two sentences make a conversation; where personal data stands is labelled, not repeated."""
+    samples = pii_sentences(2 * count, seed)
+    for position in range(count):
+        pair = samples[2 * position : 2 * position + 2]
+        yield {
+            "id": f"pii-{position}",
+            "messages": [
+                {"role": role, "content": sample.full_text}
+                for role, sample in zip(("user", "assistant"), pair, strict=True)
+            ],
+            "labelled_spans": [
+                {
+                    "turn": turn,
+                    "start": span.start_position,
+                    "end": span.end_position,
+                    "entity": span.entity_type,
+                }
+                for turn, sample in enumerate(pair)
+                for span in sample.spans
+            ],
+        }

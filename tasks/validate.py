@@ -1,0 +1,239 @@
+"""Validate: check scrubbed conversations against the data contract with Great Expectations.
+
+Rows that break a rule go to quarantine with the rule's name; the others go on. Data
+Docs hold counts and rules, never a value of a row.
+"""
+
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from open_data_contract_standard.model import OpenDataContractStandard
+from pydantic import BaseModel, ConfigDict, Field
+
+from data_contracts.errors import DataError
+from data_contracts.expectations import compile_suites
+from data_contracts.records import Record
+from data_contracts.snapshots import QuarantinedRow, Snapshot, SnapshotWriter
+from data_contracts.workspace import Workspace
+
+
+class ValidateSettings(BaseModel):
+    """Which contract the data must keep."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str | None = Field(
+        default=None,
+        description="An ODCS v3 file; default `data_contracts/conversations.odcs.yaml`.",
+    )
+    max_quarantined: float = Field(
+        default=0.9,
+        ge=0,
+        le=1,
+        description="Stop the run if more than this share of the rows breaks the contract.",
+    )
+
+
+class RuleResult(BaseModel):
+    """One expectation: how many values it saw and how many broke it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rule: str
+    expectation: str
+    checked: int
+    broken: int
+
+
+class Validated(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    snapshot: Snapshot
+    contract_id: str
+    contract_version: str
+    rules: tuple[RuleResult, ...]
+    quarantined: dict[str, int]
+    data_docs: str
+
+    def verify(self) -> None:
+        self.snapshot.verify()
+
+
+class Checked(BaseModel):
+    """The contract's verdict on some records; `broken` maps a row's index to its first rule."""
+
+    rules: tuple[RuleResult, ...]
+    broken: dict[int, str]
+
+
+def validate(
+    scrubbed: Snapshot,
+    contract: OpenDataContractStandard,
+    settings: ValidateSettings,
+    workspace: Workspace,
+) -> Validated:
+    """Split a snapshot into rows that keep the contract and quarantine.
+
+    Raises:
+        ConfigError: the contract cannot be read or compiled.
+        DataError: a rule about a whole table is broken, or too many rows are.
+    """
+    records = list(scrubbed.records())
+    docs = workspace.data_docs / scrubbed.digest[:16]
+    checked = check(records, contract, docs)
+    counts = Counter(checked.broken.values())
+    if records and len(checked.broken) > settings.max_quarantined * len(records):
+        rule, count = counts.most_common(1)[0]
+        raise DataError(
+            f"{len(checked.broken)} of {len(records)} conversations break the contract,"
+            f" {count} of them the rule {rule!r}",
+            "correct the data, or raise contract.max_quarantined",
+        )
+    with SnapshotWriter(
+        str(workspace.snapshots),
+        "validate",
+        parent=scrubbed.digest,
+        provenance={"contract": str(contract.id), "contract_version": str(contract.version)},
+    ) as writer:
+        for index, record in enumerate(records):
+            if rule_broken := checked.broken.get(index):
+                writer.quarantine(
+                    QuarantinedRow(
+                        id=record.id,
+                        rule=rule_broken,
+                        digest=record.content_digest,
+                        source=record.source,
+                    )
+                )
+            else:
+                writer.write(record)
+        snapshot = writer.commit(rows_in=len(records))
+    return Validated(
+        snapshot=snapshot,
+        contract_id=str(contract.id),
+        contract_version=str(contract.version),
+        rules=checked.rules,
+        quarantined=dict(counts.most_common()),
+        data_docs=str(docs / "index.html"),
+    )
+
+
+def check(
+    records: list[Record], contract: OpenDataContractStandard, docs: Path | None = None
+) -> Checked:
+    """Run the contract's suites over `records`; build Data Docs into `docs` if given.
+
+    Raises:
+        DataError: a rule about a whole table is broken, or a column is missing.
+    """
+    tables = as_tables(records)
+    rules: list[RuleResult] = []
+    broken: dict[int, str] = {}
+    for table, results in run_suites(contract, tables, docs).items():
+        frame = tables[table]
+        for result in results:
+            detail = result["result"]
+            rule = result["expectation_config"]["meta"]["rule"]
+            failed = detail.get("unexpected_index_list") or []
+            if result["exception_info"].get("raised_exception"):
+                raise DataError(
+                    f"the contract's rule {rule!r} cannot be checked on this data",
+                    "compare the contract's types with the data",
+                )
+            if not result["success"] and not failed:
+                raise DataError(
+                    f"the data breaks {rule!r}, a rule about the whole table",
+                    "correct the source or the contract",
+                )
+            rules.append(
+                RuleResult(
+                    rule=rule,
+                    expectation=result["expectation_config"]["type"],
+                    checked=detail.get("element_count", len(frame)),
+                    broken=len(failed),
+                )
+            )
+            for position in failed:
+                broken.setdefault(int(frame["record"].iloc[position]), rule)
+    return Checked(rules=tuple(rules), broken=broken)
+
+
+def as_tables(records: list[Record]) -> dict[str, pd.DataFrame]:
+    """The contract's two tables; column `record` is the index of the conversation."""
+    return {
+        "conversations": pd.DataFrame(
+            [
+                {
+                    "record": index,
+                    "id": record.id,
+                    "turns": len(record.messages),
+                    "user_turns": sum(m.role == "user" for m in record.messages),
+                    "assistant_turns": sum(m.role == "assistant" for m in record.messages),
+                    "created_at": record.created_at and datetime.fromisoformat(record.created_at),
+                }
+                for index, record in enumerate(records)
+            ],
+            columns=["record", "id", "turns", "user_turns", "assistant_turns", "created_at"],
+        ),
+        "messages": pd.DataFrame(
+            [
+                {"record": index, "role": message.role, "content": message.content}
+                for index, record in enumerate(records)
+                for message in record.messages
+            ],
+            columns=["record", "role", "content"],
+        ),
+    }
+
+
+def run_suites(
+    contract: OpenDataContractStandard, tables: dict[str, pd.DataFrame], docs: Path | None
+) -> dict[str, list[Any]]:
+    """{table: [expectation result as a dict]} from an in-memory Great Expectations context."""
+    import great_expectations as gx
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    if docs is not None:
+        docs.mkdir(parents=True, exist_ok=True)
+        context.add_data_docs_site(
+            site_name="docs",
+            site_config={
+                "class_name": "SiteBuilder",
+                "store_backend": {
+                    "class_name": "TupleFilesystemStoreBackend",
+                    "base_directory": str(docs),
+                },
+                "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+            },
+        )
+    source = context.data_sources.add_pandas("scrubbed")
+    definitions, frames = [], []
+    for table, suite in compile_suites(contract).items():
+        if table not in tables:
+            raise DataError(
+                f"the contract has a table {table!r}", f"its tables are {', '.join(tables)}"
+            )
+        batch = source.add_dataframe_asset(table).add_batch_definition_whole_dataframe(table)
+        definitions.append(
+            context.validation_definitions.add(
+                gx.ValidationDefinition(name=table, data=batch, suite=context.suites.add(suite))
+            )
+        )
+        frames.append(tables[table])
+    results = {}
+    for definition, frame in zip(definitions, frames, strict=True):
+        outcome = definition.run(
+            batch_parameters={"dataframe": frame},
+            # COMPLETE gives the positions of the broken rows; their values must not
+            # get into the results, and from there into Data Docs.
+            result_format={"result_format": "COMPLETE", "exclude_unexpected_values": True},
+        )
+        results[definition.name] = [result.to_json_dict() for result in outcome.results]
+    if docs is not None:
+        context.build_data_docs()
+    return results
+
