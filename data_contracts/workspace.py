@@ -1,11 +1,15 @@
 """Where state is: everything Evergreen writes is below one folder, EVERGREEN_HOME."""
 
+import os
 import shutil
 from pathlib import Path
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
 from data_contracts.errors import StackError
+
+HOME_VARIABLE = "EVERGREEN_HOME"
 
 
 class Workspace(BaseModel):
@@ -14,6 +18,12 @@ class Workspace(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     home: Path
+
+    @classmethod
+    def current(cls) -> Self:
+        """The workspace of this process: EVERGREEN_HOME, by default `./.evergreen`."""
+        home = Path(os.environ.get(HOME_VARIABLE) or ".evergreen")
+        return cls(home=home.expanduser().resolve())
 
     @property
     def prefect(self) -> Path:

@@ -43,8 +43,8 @@ class Gate(BaseModel):
     name: str
     passed: bool
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     threshold: float
     items: int
     reason: str
@@ -108,8 +108,9 @@ def better(
     )
     value = float(difference.sum() / tokens.sum())
     threshold = -settings.min_improvement
+    low: float | None = None
+    high: float | None = None
     if len(tokens) < settings.min_items:
-        low = high = float("nan")
         passed, reason = False, (
             f"{len(tokens)} held-out conversations are too few to tell"
             f" (decide.min_items is {settings.min_items})"

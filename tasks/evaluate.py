@@ -12,6 +12,9 @@ from models.base import Base, load_tokenizer
 from models.chat import encode_all
 from models.generate import answer
 from models.score import ItemLoss, mean_loss, perplexity, score
+from tasks.progress import StageProgress
+from tasks.split import Split
+from tasks.stage import stage_task
 
 
 class EvaluateSettings(BaseModel):
@@ -114,3 +117,16 @@ def first_exchange(messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], 
     """What was said before the assistant first spoke, and what it said."""
     turn = next(turn for turn, message in enumerate(messages) if message.role == "assistant")
     return messages[: max(1, turn)], messages[turn].content
+
+
+@stage_task(
+    "evaluate",
+    produces="models/scores",
+    description="Held-out token loss of one model.",
+    code=("data_contracts", "models", "tasks.evaluate"),
+)
+def evaluate_task(
+    base: Base, adapter: Adapter | None, parts: Split, settings: EvaluateSettings
+) -> ModelScore:
+    progress = StageProgress("evaluate", "conversations")
+    return evaluate(base, adapter, parts.holdout, settings, progress)

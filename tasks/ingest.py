@@ -5,12 +5,14 @@ will read, and the scrub notices if a file changed in between.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data_contracts.digests import digest_json
 from data_contracts.errors import DataError
 from tasks.sources import Row, SourceFile, inspect, rows
+from tasks.stage import stage_task
 
 
 class Source(BaseModel):
@@ -24,6 +26,11 @@ class Source(BaseModel):
     rows: int | None = Field(
         default=None, gt=0, description="Take a seeded sample of this many rows; default all."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
 
 
 class IngestSettings(BaseModel):
@@ -123,3 +130,15 @@ def _sample(
     for _, index, position in ranked:
         chosen[index].append(position)
     return [tuple(sorted(positions)) for positions in chosen]
+
+
+@stage_task(
+    "ingest",
+    produces="conversations/sources",
+    description="Rows of the sources, counted and digested; raw text stays where it is.",
+    # Never cached: only looking tells whether a source changed.
+    code=None,
+    retries=3,
+)
+def ingest_task(settings: IngestSettings) -> Listing:
+    return ingest(settings)

@@ -14,6 +14,8 @@ from data_contracts.errors import DataError
 from data_contracts.records import Record
 from data_contracts.snapshots import Snapshot, write_records
 from data_contracts.workspace import Workspace
+from tasks.stage import stage_task
+from tasks.validate import Validated
 
 PERMUTATIONS = 64
 SHINGLE = 3
@@ -133,3 +135,13 @@ def assign(digests: Sequence[str], groups: Sequence[int], settings: SplitSetting
             held[index] = True
         count += len(members[group])
     return held
+
+
+@stage_task(
+    "split",
+    produces="conversations/split",
+    description="Training and held-out conversations, near-duplicates on one side.",
+    code=("data_contracts", "tasks.split"),
+)
+def split_task(validated: Validated, settings: SplitSettings, workspace: Workspace) -> Split:
+    return split(validated.snapshot, settings, workspace)

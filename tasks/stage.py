@@ -7,15 +7,16 @@ deleted or damaged since is passed over and made anew.
 
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
 
-from prefect.assets import Asset, materialize
-from prefect.assets.core import AssetProperties
-from prefect.cache_policies import CachePolicy
+from prefect.assets import Asset, AssetProperties, materialize
+from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.context import TaskRunContext
-from prefect.settings import PREFECT_HOME
+from prefect.tasks import MaterializingTask
 from pydantic import BaseModel
 
 from data_contracts.digests import Json, code_version, digest_json
@@ -24,6 +25,20 @@ from data_contracts.workspace import Workspace
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+_cache_hits: ContextVar[dict[str, bool]] = ContextVar("cache_hits")
+
+
+@contextmanager
+def cache_hits() -> Iterator[dict[str, bool]]:
+    """Collect {stage: its result came from the cache} of the stages run in this block."""
+    hits: dict[str, bool] = {}
+    token = _cache_hits.set(hits)
+    try:
+        yield hits
+    finally:
+        _cache_hits.reset(token)
 
 
 @runtime_checkable
@@ -58,7 +73,9 @@ class StageCache(CachePolicy):
         )
         for attempt in itertools.count():
             key = f"{self.stage}-{content[:32]}-{attempt}"
-            if not task_ctx.result_store.exists(key) or _is_sound(task_ctx, key):
+            stored = task_ctx.result_store.exists(key)
+            if not stored or _is_sound(task_ctx, key):
+                _cache_hits.get({}).setdefault(task_ctx.task_run.name, stored)
                 return key
         raise AssertionError("unreachable")
 
@@ -68,8 +85,19 @@ def _input_digest(value: Any) -> Json:
     if isinstance(value, Workspace) or value is None:
         return None
     if isinstance(value, BaseModel):
-        return digest_json(value.model_dump(mode="json"))
+        return digest_json(_without_places(value.model_dump(mode="json")))
     return digest_json(value)
+
+
+def _without_places(value: Any) -> Any:
+    """What has a digest is identified by it, wherever it lies: drop its path."""
+    if isinstance(value, dict):
+        return {
+            key: _without_places(part)
+            for key, part in value.items()
+            if not (key == "path" and "digest" in value)
+        }
+    return [_without_places(part) for part in value] if isinstance(value, list) else value
 
 
 def _is_sound(task_ctx: TaskRunContext, key: str) -> bool:
@@ -86,30 +114,36 @@ def _is_sound(task_ctx: TaskRunContext, key: str) -> bool:
 
 
 def stage_task(
-    name: str, *, produces: str, description: str, code: tuple[str, ...], retries: int = 0
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    name: str,
+    *,
+    produces: str,
+    description: str,
+    code: tuple[str, ...] | None,
+    retries: int = 0,
+) -> Callable[[Callable[P, R]], MaterializingTask[P, R]]:
     """Decorate a stage's function.
 
     Args:
         name: the stage.
         produces: key of the asset it materialises, below `evergreen://`.
         description: one line about the asset.
-        code: modules or packages whose source decides the result.
-        retries: attempts after a failure, with exponential back-off and jitter.
-            User errors are never retried.
+        code: modules or packages whose source decides the result; None never caches.
+        retries: attempts after a failure, with growing delay and jitter. User errors
+            are never retried.
     """
     asset = Asset(
         key=f"evergreen://{produces}",
         properties=AssetProperties(name=produces, description=description),
     )
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+    def decorate(function: Callable[P, R]) -> MaterializingTask[P, R]:
         return materialize(
             asset,
             by="evergreen",
             name=name,
-            cache_policy=StageCache(stage=name, code=code),
-            persist_result=True,
+            task_run_name=name,
+            cache_policy=NO_CACHE if code is None else StageCache(stage=name, code=code),
+            persist_result=code is not None,
             result_serializer="json",
             retries=retries,
             retry_delay_seconds=[2, 8, 30][:retries] or None,
@@ -135,8 +169,3 @@ class OneLineUserErrors(logging.Filter):
 
 for _logger in ("prefect.task_runs", "prefect.flow_runs"):
     logging.getLogger(_logger).addFilter(OneLineUserErrors())
-
-
-def results_folder() -> str:
-    """Where task results are kept: below PREFECT_HOME."""
-    return str(PREFECT_HOME.value() / "storage")

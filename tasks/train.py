@@ -18,7 +18,10 @@ from models.base import Base, load_tokenizer
 from models.chat import encode_all
 from models.score import mean_loss, score
 from models.spec import ADAPTER, METRICS, FinetuneMetrics, FinetuneSpec, Phase, Recipe, StepMetrics
-from tasks import processes
+from tasks import processes, tracking
+from tasks.progress import StageProgress
+from tasks.split import Split
+from tasks.stage import stage_task
 
 Event: TypeAlias = StepMetrics | Phase
 
@@ -171,3 +174,74 @@ def check_reload(trained: Trained, base: Base, data: Snapshot, max_length: int) 
             f" scored {trained.metrics.probe_loss:.4f} on the same conversations",
             "the adapter was not saved as trained; run again and report this",
         )
+
+
+class TrainedRun(Trained):
+    """A training and the MLflow run that recorded it."""
+
+    run_id: str
+
+
+@stage_task(
+    "train",
+    produces="models/adapter",
+    description="LoRA adapter fine-tuned on the training conversations.",
+    code=("data_contracts", "models", "tasks.train"),
+)
+def train_task(
+    parts: Split,
+    base: Base,
+    settings: TrainSettings,
+    connection: tracking.TrackingSettings,
+    workspace: Workspace,
+) -> TrainedRun:
+    client = tracking.connect(connection, workspace)
+    progress = StageProgress("train", "steps")
+    curve: list[StepMetrics] = []
+
+    def follow(event: Event) -> None:
+        if isinstance(event, Phase):
+            progress.say(event.text)
+            return
+        curve.append(event)
+        tracking.log_step(
+            event.step,
+            train_loss=event.loss,
+            learning_rate=event.learning_rate,
+            tokens_per_second=event.tokens_per_second,
+        )
+        progress(
+            event.step,
+            event.steps,
+            f"loss {event.loss:.3f}, {event.tokens_per_second:.0f} tokens/s",
+            event.eta_seconds,
+        )
+
+    with tracking.training_run(
+        client,
+        job_folder(parts.train, base, settings, workspace).name,
+        tags=prefect_tags(),
+        params={
+            **settings.model_dump(),
+            "base": base.id,
+            "base_digest": base.digest,
+            "tokenizer_digest": base.tokenizer_digest,
+        },
+    ) as run_id:
+        tracking.log_snapshot("train", parts.train)
+        tracking.log_snapshot("holdout", parts.holdout)
+        trained = train(parts.train, base, settings, workspace, follow)
+        tracking.log_loss_curve([e.step for e in curve], [e.loss for e in curve])
+        tracking.log_step(trained.metrics.steps, probe_loss=trained.metrics.probe_loss)
+    return TrainedRun(**dict(trained), run_id=run_id)
+
+
+def prefect_tags() -> dict[str, str]:
+    """Tags that lead from an MLflow run to the Prefect flow run that made it."""
+    from prefect.runtime import flow_run
+
+    return {
+        "prefect.flow_run_id": str(flow_run.get_id() or ""),
+        "prefect.flow_run_name": str(flow_run.get_name() or ""),
+        "prefect.flow_run_url": str(flow_run.get_flow_run_ui_url() or ""),
+    }

@@ -18,6 +18,8 @@ from data_contracts.expectations import compile_suites
 from data_contracts.records import Record
 from data_contracts.snapshots import QuarantinedRow, Snapshot, SnapshotWriter
 from data_contracts.workspace import Workspace
+from tasks.scrub import Scrubbed
+from tasks.stage import stage_task
 
 
 class ValidateSettings(BaseModel):
@@ -237,3 +239,17 @@ def run_suites(
         context.build_data_docs()
     return results
 
+
+@stage_task(
+    "validate",
+    produces="conversations/validated",
+    description="Scrubbed conversations that keep the data contract.",
+    code=("data_contracts", "tasks.validate"),
+)
+def validate_task(
+    scrubbed: Scrubbed,
+    contract: OpenDataContractStandard,
+    settings: ValidateSettings,
+    workspace: Workspace,
+) -> Validated:
+    return validate(scrubbed.snapshot, contract, settings, workspace)

@@ -1,5 +1,5 @@
 """Scrub: find personal data in conversations and replace it, before anything is kept."""
 
-from tasks.scrub.stage import Scrubbed, ScrubReport, ScrubSettings, scrub
+from tasks.scrub.stage import Scrubbed, ScrubReport, ScrubSettings, scrub, scrub_task
 
-__all__ = ["ScrubReport", "ScrubSettings", "Scrubbed", "scrub"]
+__all__ = ["ScrubReport", "ScrubSettings", "Scrubbed", "scrub", "scrub_task"]

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,7 +14,11 @@ from data_contracts.records import Record
 from data_contracts.snapshots import QuarantinedRow, RowAccount, Snapshot, SnapshotWriter
 from data_contracts.workspace import Workspace
 from tasks.ingest import Listing
-from tasks.scrub.engine import Scrubber
+from tasks.progress import StageProgress
+from tasks.stage import stage_task
+
+if TYPE_CHECKING:
+    from tasks.scrub.engine import Scrubber
 
 Progress = Callable[[int, int], None]
 
@@ -67,6 +72,8 @@ def scrub(
     Raises:
         DataError: no row passed.
     """
+    from tasks.scrub.engine import Scrubber  # loads spaCy: seconds
+
     scrubber = Scrubber(policy)
     tally = Tally()
     with SnapshotWriter(
@@ -112,7 +119,7 @@ class Tally:
 
 def scrub_rows(
     listing: Listing,
-    scrubber: Scrubber,
+    scrubber: "Scrubber",
     keep: Callable[[Record], None],
     quarantine: Callable[[QuarantinedRow], None],
     tally: Tally,
@@ -166,7 +173,7 @@ def scrub_rows(
     on_progress(total, total)
 
 
-def safe_id(identifier: str, digest: str, scrubber: Scrubber, taken: set[str]) -> str:
+def safe_id(identifier: str, digest: str, scrubber: "Scrubber", taken: set[str]) -> str:
     """The record's id, unless it is personal data itself or taken: then one made of its digest."""
     if not is_uuid(identifier) and scrubber.find(identifier):
         return f"row~{digest[:12]}"
@@ -188,3 +195,13 @@ def no_rows_left(report: ScrubReport) -> DataError:
         "rows are JSON objects with messages: [{role, content}, ...], prompt/response, or"
         " instruction/output",
     )
+
+
+@stage_task(
+    "scrub",
+    produces="conversations/scrubbed",
+    description="Conversations with personal data replaced by placeholders.",
+    code=("data_contracts", "tasks.sources", "tasks.ingest", "tasks.scrub"),
+)
+def scrub_task(listing: Listing, policy: ScrubPolicy, workspace: Workspace) -> Scrubbed:
+    return scrub(listing, policy, workspace, StageProgress("scrub", "rows"))

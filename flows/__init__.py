@@ -1,0 +1,1 @@
+"""The pipeline's table of contents, its deployments, its settings and the CLI."""

@@ -1,0 +1,188 @@
+"""What one retrain did, as data, as Markdown for the Prefect UI, and as tables."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from data_contracts.snapshots import RowAccount
+from models.spec import FinetuneMetrics
+from tasks.decide import Verdict
+from tasks.evaluate import Evaluation
+from tasks.promote import Promotion
+from tasks.scrub import ScrubReport
+
+
+class RetrainReport(BaseModel):
+    """Everything a person or a script wants to know about a retrain. No text of any row
+    but the sample answers, which are scrubbed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    flow_run_id: str
+    flow_run_url: str
+    listing_rows: int
+    scrub: ScrubReport
+    validate_account: RowAccount
+    validate_quarantined: dict[str, int]
+    data_docs: str
+    train_rows: int
+    holdout_rows: int
+    base_id: str
+    training: FinetuneMetrics
+    mlflow_run_id: str
+    evaluation: Evaluation
+    verdict: Verdict
+    promotion: Promotion | None
+    cached: dict[str, bool]
+    seconds: float
+
+    @property
+    def rows(self) -> RowAccount:
+        """The account of the whole pipeline: rows in = rows kept + quarantined + duplicates.
+
+        Raises:
+            pydantic.ValidationError: it does not balance.
+        """
+        return RowAccount(
+            rows_in=self.listing_rows,
+            rows_out=self.train_rows + self.holdout_rows,
+            quarantined=self.scrub.account.quarantined + self.validate_account.quarantined,
+            duplicates=self.scrub.account.duplicates,
+        )
+
+    @property
+    def from_cache(self) -> list[str]:
+        """The stages whose results were there already."""
+        return [stage for stage, hit in self.cached.items() if hit]
+
+    @property
+    def quarantined(self) -> dict[str, int]:
+        """{rule: rows} over all stages."""
+        return {**self.scrub.quarantined, **self.validate_quarantined}
+
+
+def row_table(report: RetrainReport) -> list[dict[str, Any]]:
+    """One row a stage; the last is the whole pipeline."""
+    accounts = {
+        "scrub": report.scrub.account,
+        "validate": report.validate_account,
+        "all": report.rows,
+    }
+    return [
+        {
+            "stage": name,
+            "in": account.rows_in,
+            "out": account.rows_out,
+            "quarantined": account.quarantined,
+            "duplicates": account.duplicates,
+        }
+        for name, account in accounts.items()
+    ]
+
+
+def score_table(report: RetrainReport) -> list[dict[str, Any]]:
+    """One row a model."""
+    evaluation = report.evaluation
+    scores = {"challenger": evaluation.challenger, "champion": evaluation.champion}
+    return [
+        {
+            "model": name,
+            "loss": round(score.loss, 4),
+            "perplexity": round(score.perplexity, 2),
+            "conversations": len(score.items),
+        }
+        for name, score in {**scores, "base": evaluation.base}.items()
+        if score is not None
+    ]
+
+
+def as_markdown(report: RetrainReport) -> str:
+    verdict, training, promotion = report.verdict, report.training, report.promotion
+    headline = {
+        "promote": f"Promoted: version {promotion.version if promotion else '?'} is champion",
+        "keep": f"Not promoted: the {verdict.bar} stays",
+        "unchanged": "Unchanged: this adapter is champion already",
+    }[verdict.decision]
+    parts = [
+        f"# {headline}",
+        verdict.reason[:1].upper() + verdict.reason[1:] + ".",
+        "## Models on the held-out conversations",
+        _table(score_table(report)),
+        "Loss in nats a token of what the assistant said; lower is better.",
+        "## Rows",
+        _table(row_table(report)),
+        _counts("Quarantined, by rule", report.quarantined),
+        _counts("Personal data replaced, by entity", report.scrub.findings),
+        _coverage(report.scrub),
+        "## Training",
+        _table(
+            [
+                {
+                    "steps": training.steps,
+                    "processes": training.processes,
+                    "tokens": training.tokens,
+                    "tokens/s": round(training.tokens_per_second),
+                    "first loss": round(training.first_loss, 3),
+                    "last loss": round(training.last_loss, 3),
+                    "conversations cut": training.truncated,
+                    "seconds": round(training.train_seconds),
+                }
+            ]
+        ),
+        "## Sample answers",
+        _samples(report.evaluation),
+        "## Where it is",
+        f"- MLflow run `{report.mlflow_run_id}`\n"
+        f"- base model `{report.base_id}`\n"
+        f"- Data Docs `{report.data_docs}`\n"
+        f"- scrub policy `{report.scrub.policy_digest[:16]}`\n"
+        f"- from the cache: {', '.join(report.from_cache) or 'nothing'}",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    head = list(rows[0])
+    lines = [head, ["---"] * len(head), *([row[name] for name in head] for row in rows)]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _counts(title: str, counts: dict[str, int]) -> str:
+    if not counts:
+        return ""
+    return f"**{title}**\n\n" + _table([{"name": name, "count": n} for name, n in counts.items()])
+
+
+def _coverage(scrub: ScrubReport) -> str:
+    """How much of what the source labels as personal data the scrub replaced as a whole."""
+    looked_for = {name: n for name, n in scrub.labelled.items() if name in scrub.findings}
+    if not looked_for:
+        return ""
+    rows = [
+        {"entity": name, "labelled": count, "replaced": scrub.covered.get(name, 0)}
+        for name, count in looked_for.items()
+    ]
+    return "**Labelled personal data in the source**\n\n" + _table(rows)
+
+
+def _samples(evaluation: Evaluation) -> str:
+    champion = evaluation.champion.samples if evaluation.champion else evaluation.base.samples
+    name = "champion" if evaluation.champion else "base"
+    rows = [
+        {
+            "asked": _short(mine.prompt),
+            "challenger": _short(mine.answer),
+            name: _short(theirs.answer),
+            "what a person said": _short(mine.given),
+        }
+        for mine, theirs in zip(evaluation.challenger.samples, champion, strict=True)
+    ]
+    return _table(rows) if rows else "None asked for."
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 240 else text[:239] + "…"

@@ -1,0 +1,187 @@
+"""The one tree of settings: a YAML file, then the environment, then the command line.
+
+`EVERGREEN_TRAIN__EPOCHS=2` in the environment is `train: {epochs: 2}` in the file.
+"""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from data_contracts.errors import ConfigError
+from data_contracts.workspace import HOME_VARIABLE
+from models.base import ModelSettings
+from tasks.decide import DecideSettings
+from tasks.evaluate import EvaluateSettings
+from tasks.ingest import IngestSettings, Source
+from tasks.scrub import ScrubSettings
+from tasks.split import SplitSettings
+from tasks.tracking import TrackingSettings
+from tasks.train import TrainSettings
+from tasks.validate import ValidateSettings
+
+PREFIX = "EVERGREEN_"
+DELIMITER = "__"
+
+
+class Settings(BaseModel):
+    """Everything a retrain can be told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(
+        default="evergreen",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name of the registered model in MLflow.",
+    )
+    data: IngestSettings = Field(default=IngestSettings(), description="Where data comes from.")
+    scrub: ScrubSettings = Field(default=ScrubSettings(), description="Removing personal data.")
+    contract: ValidateSettings = Field(
+        default=ValidateSettings(), description="What data must be."
+    )
+    split: SplitSettings = Field(default=SplitSettings(), description="Holding out.")
+    model: ModelSettings = Field(default=ModelSettings(), description="The base model.")
+    train: TrainSettings = Field(default=TrainSettings(), description="Fine-tuning.")
+    evaluate: EvaluateSettings = Field(default=EvaluateSettings(), description="Comparing models.")
+    decide: DecideSettings = Field(default=DecideSettings(), description="Promoting.")
+    tracking: TrackingSettings = Field(default=TrackingSettings(), description="MLflow.")
+
+
+class _Sources(Settings, BaseSettings):
+    """`Settings` filled from the environment as well; used for reading only."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix=PREFIX,
+        env_nested_delimiter=DELIMITER,
+        nested_model_default_partial_update=True,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The file is given as init arguments: the environment goes before it.
+        return (env_settings, InitSettingsSource(settings_cls, init_settings()))
+
+
+def load_settings(
+    file: Path | None = None,
+    *,
+    data: list[str] | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> Settings:
+    """Read the settings.
+
+    Args:
+        file: YAML file; None for defaults and the environment alone.
+        data: paths that replace `data.sources`.
+        overrides: top-level values that go before file and environment.
+
+    Raises:
+        ConfigError: naming each wrong key, where it was set, and what to do.
+    """
+    tree = _read_yaml(file) if file else {}
+    _refuse_unknown_environment()
+    try:
+        settings = _Sources(**tree)
+        merged = settings.model_dump() | (overrides or {})
+        if data:
+            merged["data"] = {
+                **merged["data"],
+                "sources": [Source(path=path).model_dump() for path in data],
+            }
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise _explain(error, file) from error
+    except ValueError as error:  # an environment variable that should be JSON and is not
+        raise ConfigError(str(error).splitlines()[0], "write lists and objects as JSON") from error
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no settings file {file}", "check --config") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the settings file {file}", "check --config") from error
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where else ""
+        raise ConfigError(f"{file} is not YAML{line}", "correct its syntax") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise ConfigError(f"{file} is not a mapping of settings", "write `key: value` lines")
+    return tree
+
+
+def _refuse_unknown_environment() -> None:
+    """pydantic-settings passes over top-level names that it does not know; we do not."""
+    for variable in os.environ:
+        if variable.startswith(PREFIX) and variable != HOME_VARIABLE:
+            key = variable.removeprefix(PREFIX).lower().split(DELIMITER)[0]
+            if key not in Settings.model_fields:
+                raise ConfigError(
+                    f"unknown setting {key!r} in the environment variable {variable}",
+                    _suggestion(key, list(Settings.model_fields)),
+                )
+
+
+def _explain(error: ValidationError, file: Path | None) -> ConfigError:
+    problems, fixes = [], []
+    for detail in error.errors(include_input=False, include_url=False):
+        path = [str(part) for part in detail["loc"]]
+        key = ".".join(path)
+        place = _place(path, file)
+        if detail["type"] == "extra_forbidden":
+            problems.append(f"unknown setting {key!r}{place}")
+            fixes.append(_suggestion(path[-1], _siblings(path)))
+        elif detail["type"] == "model_type":
+            problems.append(f"setting {key!r}{place} is not a mapping of settings")
+            fixes.append(f"write `{path[-1]}: {{...}}`")
+        else:
+            problems.append(f"setting {key!r}{place}: {detail['msg'].lower()}")
+            fixes.append(f"correct {key}")
+    return ConfigError("; ".join(problems), "; ".join(dict.fromkeys(fixes)))
+
+
+def _place(path: list[str], file: Path | None) -> str:
+    for length in range(len(path), 0, -1):
+        variable = PREFIX + DELIMITER.join(path[:length]).upper()
+        if variable in os.environ:
+            return f" (environment variable {variable})"
+    return f" in {file}" if file else ""
+
+
+def _siblings(path: list[str]) -> list[str]:
+    """Names of the settings that could have stood where `path` ends."""
+    model: Any = Settings
+    for part in path[:-1]:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            return []
+        model = field.annotation
+    return list(getattr(model, "model_fields", {}))
+
+
+def _suggestion(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"settings here are: {', '.join(known)}" if known else "remove it"

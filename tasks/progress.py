@@ -1,0 +1,48 @@
+"""How far a stage is: a line in the log now and then, a bar in the Prefect UI."""
+
+import time
+from typing import Any
+from uuid import UUID
+
+from prefect import get_run_logger
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+LOG_SECONDS = 5.0
+
+
+class StageProgress:
+    """Call with (done, total) as often as you like; it shows at most one step each few seconds.
+
+    Use inside a Prefect task: it logs to the run and keeps a progress artifact.
+    """
+
+    def __init__(self, stage: str, unit: str) -> None:
+        self.stage = stage
+        self.unit = unit
+        self._log: Any = get_run_logger()
+        self._artifact: UUID = create_progress_artifact(
+            0.0, key=f"{stage}-progress", description=f"{stage}: starting"
+        )
+        self._started = time.monotonic()
+        self._shown = 0.0
+
+    def __call__(
+        self, done: int, total: int, detail: str = "", seconds_left: float | None = None
+    ) -> None:
+        now = time.monotonic()
+        if done < total and now - self._shown < LOG_SECONDS:
+            return
+        self._shown = now
+        if seconds_left is None:
+            seconds_left = (now - self._started) / max(1, done) * (total - done)
+        eta = f"about {seconds_left:.0f} s left" if done < total else ""
+        parts = [f"{done}/{total} {self.unit}", detail, eta]
+        self._show(100 * done / max(1, total), ", ".join(part for part in parts if part))
+
+    def say(self, text: str) -> None:
+        """Show what goes on where there is nothing to count."""
+        self._show(0.0, text)
+
+    def _show(self, percent: float, text: str) -> None:
+        self._log.info("%s: %s", self.stage, text)
+        update_progress_artifact(self._artifact, percent, description=f"{self.stage}: {text}")

@@ -1,0 +1,88 @@
+"""Promote: register the challenger and, if the verdict says so, make it champion."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from data_contracts.errors import RegistryError
+from data_contracts.snapshots import Snapshot
+from models.base import Base
+from tasks import registry
+from tasks.decide import Verdict
+from tasks.evaluate import Evaluation
+from tasks.train import Trained
+
+
+class Promotion(BaseModel):
+    """What the registry looks like afterwards."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    version: str
+    champion: str | None
+    previous: str | None
+    changed: bool
+
+
+def promote(
+    client: Any,
+    name: str,
+    *,
+    trained: Trained,
+    evaluation: Evaluation,
+    verdict: Verdict,
+    base: Base,
+    holdout: Snapshot,
+    run_id: str,
+    tags: dict[str, str],
+) -> Promotion:
+    """Register the challenger (once) and move the aliases as the verdict decided.
+
+    Safe to repeat after a crash at any point: each step looks before it writes, and
+    `previous` is set before `champion` moves.
+
+    Raises:
+        RegistryError: another promotion changed the champion since the verdict.
+    """
+    version = registry.register(
+        client,
+        name,
+        adapter=trained.adapter,
+        base=base,
+        holdout=holdout,
+        run_id=run_id,
+        tags={
+            **tags,
+            registry.HOLDOUT_TAG: holdout.digest,
+            registry.LOSS_TAG: f"{evaluation.challenger.loss:.6f}",
+            registry.DECISION_TAG: verdict.decision,
+            registry.REASON_TAG: verdict.reason,
+        },
+    )
+    before = registry.champion(client, name)
+    changed = False
+    if verdict.decision == "promote" and (before is None or before.version != version.version):
+        if (verdict.bar == "champion") != (before is not None):
+            raise RegistryError(
+                f"the champion of {name!r} changed while this challenger was judged",
+                "run the retrain again; it will be judged against the new one",
+            )
+        if before is not None:
+            client.set_registered_model_alias(name, "previous", before.version)
+        client.set_registered_model_alias(name, "champion", version.version)
+        changed = True
+    elif verdict.decision == "keep":
+        client.set_registered_model_alias(name, "challenger", version.version)
+    after = {
+        alias: held.version for held in registry.versions(client, name) for alias in held.aliases
+    }
+    if after.get("challenger") == after.get("champion") is not None:
+        client.delete_registered_model_alias(name, "challenger")
+    return Promotion(
+        model=name,
+        version=version.version,
+        champion=after.get("champion"),
+        previous=after.get("previous"),
+        changed=changed,
+    )

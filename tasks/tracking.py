@@ -1,0 +1,148 @@
+"""MLflow runs: one a training, found again by what it trained."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from data_contracts.errors import RegistryError
+from data_contracts.snapshots import Snapshot
+from data_contracts.workspace import Workspace
+
+KEY_TAG = "evergreen.key"
+
+
+class TrackingSettings(BaseModel):
+    """Where MLflow is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    uri: str | None = Field(
+        default=None,
+        description="Tracking and registry URI; default SQLite below EVERGREEN_HOME.",
+    )
+    experiment: str = Field(default="evergreen", min_length=1, description="MLflow experiment.")
+
+
+def tracking_uri(settings: TrackingSettings, workspace: Workspace) -> str:
+    return settings.uri or f"sqlite:///{workspace.mlflow / 'mlflow.db'}"
+
+
+def connect(settings: TrackingSettings, workspace: Workspace) -> Any:
+    """An MlflowClient; also points MLflow's fluent functions to the same place.
+
+    Raises:
+        RegistryError: the server or database cannot be reached.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    workspace.mlflow.mkdir(parents=True, exist_ok=True)
+    uri = tracking_uri(settings, workspace)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    client = mlflow.MlflowClient()
+    try:
+        experiment = client.get_experiment_by_name(settings.experiment)
+        if experiment is None:
+            # With a server the artifacts are its business, with SQLite they are ours.
+            location = None if settings.uri else (workspace.mlflow / "artifacts").as_uri()
+            client.create_experiment(settings.experiment, artifact_location=location)
+    except (MlflowException, SQLAlchemyError) as error:
+        raise RegistryError(
+            f"MLflow at {uri} cannot be used ({str(error).splitlines()[0][:160]})",
+            "check tracking.uri, and that the server is up",
+        ) from error
+    mlflow.set_experiment(settings.experiment)
+    return client
+
+
+@contextmanager
+def training_run(
+    client: Any, key: str, *, tags: Mapping[str, str], params: Mapping[str, Any]
+) -> Iterator[str]:
+    """An active MLflow run for the training named by `key`; yields its id.
+
+    A run of the same training that still says RUNNING was killed: it is closed as such.
+    """
+    import mlflow
+
+    for run in find_runs(client, key, status="RUNNING"):
+        client.set_terminated(run.info.run_id, "KILLED")
+    with mlflow.start_run(run_name=key, tags={KEY_TAG: key, **tags}) as run:
+        mlflow.log_params(dict(params))
+        yield str(run.info.run_id)
+
+
+def find_runs(client: Any, key: str, *, status: str) -> list[Any]:
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    found: list[Any] = client.search_runs(
+        experiments, f"tags.`{KEY_TAG}` = '{key}' and attributes.status = '{status}'"
+    )
+    return found
+
+
+def log_step(step: int, **metrics: float) -> None:
+    """Metrics of the active run at one training step."""
+    import mlflow
+
+    mlflow.log_metrics(metrics, step=step)
+
+
+def log_snapshot(name: str, snapshot: Snapshot) -> None:
+    """Record a snapshot as a dataset of the active run: where, which, how many rows; no text."""
+    import mlflow
+    from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.data.sources import LocalArtifactDatasetSource
+
+    mlflow.log_input(
+        MetaDataset(
+            source=LocalArtifactDatasetSource(snapshot.path),
+            name=f"{name} ({snapshot.account.rows_out} conversations)",
+            digest=snapshot.digest[:32],
+        ),
+        context=name,
+    )
+
+
+def log_results(
+    client: Any,
+    run_id: str,
+    *,
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    documents: Mapping[str, dict[str, Any]],
+) -> None:
+    """Add what later stages found to a run that may have ended. Repeating it changes nothing."""
+    for name, value in metrics.items():
+        client.log_metric(run_id, name, value, step=0)
+    for name, text in tags.items():
+        client.set_tag(run_id, name, text)
+    for file, document in documents.items():
+        client.log_dict(run_id, document, file)
+
+
+def log_folder(folder: Path, name: str) -> None:
+    """Copy a folder into the active run's artifacts."""
+    import mlflow
+
+    mlflow.log_artifacts(str(folder), artifact_path=name)
+
+
+def log_loss_curve(steps: list[int], losses: list[float]) -> None:
+    """A picture of the training loss in the active run."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import mlflow
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    axes.plot(steps, losses, color="#2a7f4f")
+    axes.set(xlabel="step", ylabel="loss, nats a supervised token", title="Training loss")
+    axes.grid(alpha=0.3)
+    mlflow.log_figure(figure, "plots/training_loss.png")
+    pyplot.close(figure)
