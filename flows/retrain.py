@@ -179,7 +179,11 @@ def promote_task(
         base=base,
         holdout=parts.holdout,
         run_id=trained.run_id,
-        tags={"prefect.flow_run_id": report.flow_run_id},
+        tags={
+            "prefect.flow_run_id": report.flow_run_id,
+            "evergreen.evaluate.max_items": str(settings.evaluate.max_items),
+            "evergreen.evaluate.max_length": str(settings.evaluate.max_length),
+        },
     )
     report = report.model_copy(update={"promotion": promotion})
     if report.verdict.decision != "unchanged":

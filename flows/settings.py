@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -185,3 +185,21 @@ def _suggestion(key: str, known: list[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"settings here are: {', '.join(known)}" if known else "remove it"
+
+
+def reference() -> str:
+    """All settings as a Markdown table, for the documentation."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    return "\n".join([*lines, *_rows(Settings, "")])
+
+
+def _rows(model: type[BaseModel], prefix: str) -> list[str]:
+    rows = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            rows += _rows(field.annotation, f"{prefix}{name}.")
+        else:
+            default = TypeAdapter(Any).dump_python(field.get_default(), mode="json")
+            shown = yaml.safe_dump(default, default_flow_style=True).removesuffix("...\n").strip()
+            rows.append(f"| `{prefix}{name}` | `{shown}` | {field.description} |")
+    return rows

@@ -11,6 +11,7 @@ from data_contracts.errors import ModelError
 from models.base import Base, load_weights
 
 WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
 ORIGIN = "evergreen.json"
 
 
@@ -46,11 +47,21 @@ class Origin(BaseModel):
 def save_adapter(model: Any, folder: Path, base: Base) -> None:
     """Write a (gathered) PEFT model's adapter and where it belongs, then check what was written."""
     model.save_pretrained(folder, safe_serialization=True)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's template of a model card, unfilled
+    _sort_config(folder / CONFIG)
     origin = Origin(
         base_id=base.id, base_digest=base.digest, tokenizer_digest=base.tokenizer_digest
     )
     (folder / ORIGIN).write_text(origin.model_dump_json(indent=2) + "\n", encoding="utf-8")
     check_tensors(folder)
+
+
+def _sort_config(file: Path) -> None:
+    """PEFT writes sets in any order; sorted, the same adapter has the same digest."""
+    config = json.loads(file.read_text(encoding="utf-8"))
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def check_tensors(folder: Path) -> None:

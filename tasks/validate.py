@@ -199,6 +199,7 @@ def run_suites(
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
+    context.delete_data_docs_site("local_site")  # it would write to the system's temporary folder
     if docs is not None:
         docs.mkdir(parents=True, exist_ok=True)
         context.add_data_docs_site(

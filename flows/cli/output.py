@@ -1,0 +1,41 @@
+"""How commands show results: a table for people, JSON for programs."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+console = Console(highlight=False, soft_wrap=False)
+
+
+def show_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, default=str))
+
+
+def show_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Rows of equal keys as a table; says so if there are none."""
+    if not rows:
+        console.print(f"[bold]{title}[/bold]: none")
+        return
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for index, name in enumerate(rows[0]):
+        numeric = isinstance(rows[0][name], int | float)
+        table.add_column(
+            name, justify="right" if numeric else "left", overflow="fold", no_wrap=index == 0
+        )
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value).replace("[", "\\[")

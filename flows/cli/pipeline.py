@@ -1,0 +1,182 @@
+"""`evergreen demo`, `retrain`, `config`: run the pipeline and show what it did."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from data_contracts.workspace import Workspace
+from flows.cli.output import JsonFlag, console, show_json, show_table
+from infra.local import prefect_api
+
+if TYPE_CHECKING:
+    from flows.report import RetrainReport
+    from flows.settings import Settings
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="YAML file of settings (see `evergreen config`).")
+]
+
+
+def demo(as_json: JsonFlag = False) -> None:
+    """The whole life of a retrain on real parts: real chats, a real model, two CPU cores.
+
+    Example: `evergreen demo`
+    """
+    from flows.settings import load_settings
+
+    with resources.as_file(resources.files("flows").joinpath("demo.yaml")) as file:
+        settings = load_settings(file)
+    report = run_retrain(settings)
+    check = _check_in_a_fresh_process(report)
+    if as_json:
+        show_json(report.model_dump(mode="json") | {"fresh_process": check})
+        return
+    show_summary(report)
+    console.print(
+        f"Loaded back from the registry in a fresh process: loss {check['measured']:.4f},"
+        f" recorded {check['recorded']:.4f}."
+    )
+    _say_what_next()
+
+
+def _check_in_a_fresh_process(report: "RetrainReport") -> dict[str, float]:
+    """`evergreen models check champion --json` as a process of its own."""
+    console.print("loading the champion back in a fresh process ...")
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "models", "check", "champion", "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise typer.Exit(done.returncode)
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
+
+
+def retrain(
+    config: ConfigOption = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", help="File, folder, glob, s3:// or hf:// URL; repeat for more."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Retrain once: ingest, scrub, validate, split, train, evaluate, decide, promote.
+
+    What was done before with the same data and settings is not done again.
+
+    Example: `evergreen retrain --data chats.jsonl`
+    """
+    from flows.settings import load_settings
+
+    report = run_retrain(load_settings(config, data=data))
+    if as_json:
+        show_json(report.model_dump(mode="json"))
+        return
+    show_summary(report)
+    _say_what_next()
+
+
+def config(
+    config: ConfigOption = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="The reference of all settings instead.")
+    ] = False,
+) -> None:
+    """Print the settings in force, as YAML that `--config` takes.
+
+    Example: `evergreen config > evergreen.yaml`
+    """
+    import yaml
+
+    from flows.settings import load_settings, reference
+
+    if markdown:
+        print(reference())
+        return
+    print(yaml.safe_dump(load_settings(config).model_dump(mode="json"), sort_keys=False), end="")
+
+
+def run_retrain(settings: "Settings") -> "RetrainReport":
+    """Run the flow in this process against a Prefect API, its own if none is up.
+
+    Data and settings that cannot work are refused before a server is started.
+    """
+    from tasks.ingest import ingest
+
+    ingest(settings.data)
+    workspace = Workspace.current()
+    workspace.create()
+    # Standard output is for results; what goes on is logged to standard error.
+    with prefect_api(workspace):
+        from flows.retrain import retrain as flow
+
+        report: RetrainReport = flow(settings)
+    return report
+
+
+def show_summary(report: "RetrainReport") -> None:
+    from flows.report import row_table, score_table
+
+    show_table(f"Rows: {report.rows}", row_table(report))
+    show_table(
+        "Quarantined, by the rule they broke",
+        [{"rule": rule, "rows": rows} for rule, rows in report.quarantined.items()],
+    )
+    scrub = report.scrub
+    show_table(
+        "Personal data replaced",
+        [
+            {
+                "entity": entity,
+                "found": found,
+                "labelled in the source": scrub.labelled.get(entity),
+                "of these replaced": scrub.covered.get(entity),
+            }
+            for entity, found in scrub.findings.items()
+        ],
+    )
+    training = report.training
+    show_table(
+        "Training",
+        [
+            {
+                "conversations": training.conversations,
+                "held out": report.holdout_rows,
+                "steps": training.steps,
+                "processes": training.processes,
+                "tokens": training.tokens,
+                "tokens/s": round(training.tokens_per_second),
+                "first loss": training.first_loss,
+                "last loss": training.last_loss,
+                "seconds": round(training.total_seconds),
+            }
+        ],
+    )
+    show_table("Held-out loss (nats a token)", score_table(report))
+    promotion = report.promotion
+    console.print(f"[bold]Verdict: {report.verdict.decision}[/bold] - {report.verdict.reason}")
+    if promotion is not None:
+        console.print(
+            f"[bold]Champion:[/bold] version {promotion.champion or '-'} of"
+            f" {promotion.model!r}; previous: {promotion.previous or '-'};"
+            f" this challenger: version {promotion.version}"
+        )
+    console.print(f"Data Docs: {report.data_docs}", soft_wrap=True)
+    if report.from_cache:
+        console.print(f"From the cache, not done again: {', '.join(report.from_cache)}")
+    console.print(f"{report.seconds:.1f} s of work")
+
+
+def _say_what_next() -> None:
+    home = os.path.relpath(Workspace.current().home)
+    prefix = "" if home == ".evergreen" else f"EVERGREEN_HOME={home} "
+    console.print("Prefect UI:  ", f"[bold]{prefix}evergreen up --only prefect[/bold]")
+    console.print("MLflow UI:   ", f"[bold]{prefix}evergreen up --only mlflow[/bold]")
