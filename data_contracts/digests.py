@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TypeAlias, Union
+from typing import TypeAlias
 
 from pydantic import BaseModel
 
-Json: TypeAlias = Union[str, int, float, bool, None, Mapping[str, "Json"], Sequence["Json"]]
+Json: TypeAlias = str | int | float | bool | Mapping[str, "Json"] | Sequence["Json"] | None
 
 
 def digest_bytes(content: bytes) -> str:

@@ -81,9 +81,7 @@ def _column_expectations(table: str, column: SchemaProperty) -> list[Any]:
     if "pattern" in options:
         pattern = options["pattern"]
         found.append(
-            gxe.ExpectColumnValuesToMatchRegex(
-                regex=pattern, **rule(f"does not match {pattern}")
-            )
+            gxe.ExpectColumnValuesToMatchRegex(regex=pattern, **rule(f"does not match {pattern}"))
         )
     found += [_column_rule(table, name, quality) for quality in column.quality or []]
     return found
@@ -121,7 +119,7 @@ def _table_rule(table: SchemaObject, quality: DataQuality) -> Any:
 
 
 def _custom_rule(quality: DataQuality, meta: dict[str, str], **target: str) -> Any:
-    """`type: custom, engine: greatExpectations`, implementation {expectation: Expect..., kwargs}."""
+    """`type: custom`: `implementation` is {expectation: ExpectSomething, its arguments ...}."""
     from great_expectations import expectations as gxe
 
     implementation = quality.implementation

@@ -297,4 +297,3 @@ def write_records(
             writer.write(record)
             count += 1
         return writer.commit(rows_in=count)
-

@@ -45,9 +45,7 @@ class Settings(BaseModel):
     )
     data: IngestSettings = Field(default=IngestSettings(), description="Where data comes from.")
     scrub: ScrubSettings = Field(default=ScrubSettings(), description="Removing personal data.")
-    contract: ValidateSettings = Field(
-        default=ValidateSettings(), description="What data must be."
-    )
+    contract: ValidateSettings = Field(default=ValidateSettings(), description="What data must be.")
     split: SplitSettings = Field(default=SplitSettings(), description="Holding out.")
     model: ModelSettings = Field(default=ModelSettings(), description="The base model.")
     train: TrainSettings = Field(default=TrainSettings(), description="Fine-tuning.")
@@ -73,8 +71,8 @@ class _Sources(Settings, BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' interface
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         # The file is given as init arguments: the environment goes before it.
         return (env_settings, InitSettingsSource(settings_cls, init_settings()))

@@ -100,7 +100,9 @@ class Service:
             if answers(self.url + self.health):
                 return
             if self.ended:
-                raise StackError(f"{self.name} did not start: {self._last_line()}", f"see {self.log}")
+                raise StackError(
+                    f"{self.name} did not start: {self._last_line()}", f"see {self.log}"
+                )
             time.sleep(0.2)
         self.stop()
         raise StackError(f"{self.name} does not answer at {self.url}", f"see {self.log}")
@@ -123,8 +125,10 @@ def prefect_server(workspace: Workspace, port: int) -> Service:
         "the Prefect server",
         f"http://127.0.0.1:{port}",
         "/api/health",
-        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
-        + ["--port", str(port)],
+        [
+            *(sys.executable, "-m", "prefect", "server", "start"),
+            *("--host", "127.0.0.1", "--port", str(port)),
+        ],
         workspace.prefect / "server.log",
     )
 
@@ -135,10 +139,13 @@ def mlflow_server(workspace: Workspace, port: int) -> Service:
         "the MLflow server",
         f"http://127.0.0.1:{port}",
         "/health",
-        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-        + ["--backend-store-uri", f"sqlite:///{workspace.mlflow / 'mlflow.db'}"]
-        + ["--artifacts-destination", str(workspace.mlflow / "artifacts"), "--serve-artifacts"]
-        + ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}", "--workers", "1"],
+        [
+            *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
+            *("--host", "127.0.0.1", "--port", str(port)),
+            *("--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"),
+            *("--backend-store-uri", f"sqlite:///{workspace.mlflow / 'mlflow.db'}"),
+            *("--artifacts-destination", str(workspace.mlflow / "artifacts"), "--serve-artifacts"),
+        ],
         workspace.mlflow / "server.log",
     )
 

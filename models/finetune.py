@@ -87,7 +87,7 @@ def finetune(spec: FinetuneSpec) -> None:
     for step, micro_batches in enumerate(plan):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, len(plan), recipe)
-        own = micro_batches[rank :: world]
+        own = micro_batches[rank::world]
         everything = [examples[i] for batch in micro_batches for i in batch]
         supervised = sum(example.supervised for example in everything)
         total = torch.zeros((), device=engine.device)
@@ -159,9 +159,7 @@ def finetune(spec: FinetuneSpec) -> None:
     dist.destroy_process_group()
 
 
-def plan_steps(
-    examples: list[Example], recipe: Recipe, world: int
-) -> list[list[list[int]]]:
+def plan_steps(examples: list[Example], recipe: Recipe, world: int) -> list[list[list[int]]]:
     """Which examples each step takes: steps -> micro-batches -> example indices.
 
     Examples of similar length share a step, so that little is padded; the order of

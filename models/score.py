@@ -74,9 +74,7 @@ def score(
             sums = token_losses(logits, batch["labels"]).sum(dim=1).tolist()
             for index, total in zip(indices, sums, strict=True):
                 example = examples[index]
-                results[index] = ItemLoss(
-                    id=example.id, loss_sum=total, tokens=example.supervised
-                )
+                results[index] = ItemLoss(id=example.id, loss_sum=total, tokens=example.supervised)
             if on_progress:
                 on_progress(len(results), len(examples))
     return [results[index] for index in range(len(examples))]

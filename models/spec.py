@@ -37,7 +37,9 @@ class Recipe(BaseModel):
         default=512, gt=8, description="Tokens a conversation; what is beyond is cut and reported."
     )
     lora_rank: int = Field(default=16, gt=0, description="Rank of the LoRA update.")
-    lora_alpha: int = Field(default=32, gt=0, description="LoRA scale: the update times alpha/rank.")
+    lora_alpha: int = Field(
+        default=32, gt=0, description="LoRA scale: the update times alpha/rank."
+    )
     lora_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on LoRA's input.")
     target_modules: str | tuple[str, ...] = Field(
         default="all-linear", description="Modules that get an adapter, as PEFT takes them."
@@ -109,5 +111,3 @@ class FinetuneMetrics(BaseModel):
 def emit(event: BaseModel) -> None:
     """Print one event as a JSON line, the way the launching task reads it."""
     print(event.model_dump_json(), flush=True)
-
-

@@ -111,9 +111,12 @@ def better(
     low: float | None = None
     high: float | None = None
     if len(tokens) < settings.min_items:
-        passed, reason = False, (
-            f"{len(tokens)} held-out conversations are too few to tell"
-            f" (decide.min_items is {settings.min_items})"
+        passed, reason = (
+            False,
+            (
+                f"{len(tokens)} held-out conversations are too few to tell"
+                f" (decide.min_items is {settings.min_items})"
+            ),
         )
     else:
         interval = bootstrap(

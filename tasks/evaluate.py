@@ -22,9 +22,7 @@ class EvaluateSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_items: int = Field(
-        default=200, ge=1, description="Held-out conversations scored, at most."
-    )
+    max_items: int = Field(default=200, ge=1, description="Held-out conversations scored, at most.")
     max_length: int = Field(
         default=512, gt=8, description="Tokens of a conversation that are scored."
     )
@@ -74,7 +72,7 @@ def evaluate(
     adapter: Adapter | None,
     holdout: Snapshot,
     settings: EvaluateSettings,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> ModelScore:
     """Score one model (the base alone if `adapter` is None) on the held-out conversations.
 
@@ -90,8 +88,7 @@ def evaluate(
     )
     if not examples:
         raise DataError(
-            "no held-out conversation has an assistant turn within"
-            f" {settings.max_length} tokens",
+            f"no held-out conversation has an assistant turn within {settings.max_length} tokens",
             "raise evaluate.max_length or split.holdout",
         )
     model = load_model(base, adapter)

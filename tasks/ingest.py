@@ -111,9 +111,7 @@ def ingest(settings: IngestSettings) -> Listing:
     return Listing(taken=tuple(taken), seed=settings.seed)
 
 
-def _sample(
-    files: list[SourceFile], count: int | None, seed: int
-) -> list[tuple[int, ...] | None]:
+def _sample(files: list[SourceFile], count: int | None, seed: int) -> list[tuple[int, ...] | None]:
     """Positions of a seeded sample of `count` rows over all files; None where all are taken.
 
     The rows with the smallest digest of (seed, file, position), so that a larger

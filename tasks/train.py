@@ -65,7 +65,7 @@ def train(
     base: Base,
     settings: TrainSettings,
     workspace: Workspace,
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: Callable[[Event], None] = lambda _: None,
 ) -> Trained:
     """Fine-tune an adapter on `data` and check that it loads back as it was.
 
@@ -123,8 +123,7 @@ def launch(
     log = folder / "train.log"
     try:
         with log.open("w", encoding="utf-8") as file:
-            assert job.stdout is not None
-            for line in job.stdout:
+            for line in job.stdout or ():
                 if line.startswith('{"event":'):
                     on_event(events.validate_json(line))
                 else:

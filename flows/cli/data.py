@@ -48,7 +48,7 @@ def scrub(
             records.append,
             lambda row: quarantined.append(row.model_dump()),
             tally,
-            lambda done, total: bar.update(line, completed=done),
+            lambda done, _total: bar.update(line, completed=done),
         )
     report = tally.report(rules.digest)
     if not records:
@@ -142,7 +142,9 @@ def _write_parquet(records: "list[Record]", output: Path) -> None:
     from data_contracts.snapshots import RECORD_SCHEMA
 
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([_row(record) for record in records], RECORD_SCHEMA), buffer)
+    pq.write_table(
+        pa.Table.from_pylist([_row(record) for record in records], RECORD_SCHEMA), buffer
+    )
     _replace(output, buffer.getvalue())
 
 

@@ -33,7 +33,7 @@ def demo(as_json: JsonFlag = False) -> None:
     with resources.as_file(resources.files("flows").joinpath("demo.yaml")) as file:
         settings = load_settings(file)
     report = run_retrain(settings)
-    check = _check_in_a_fresh_process(report)
+    check = _check_in_a_fresh_process()
     if as_json:
         show_json(report.model_dump(mode="json") | {"fresh_process": check})
         return
@@ -45,7 +45,7 @@ def demo(as_json: JsonFlag = False) -> None:
     _say_what_next()
 
 
-def _check_in_a_fresh_process(report: "RetrainReport") -> dict[str, float]:
+def _check_in_a_fresh_process() -> dict[str, float]:
     """`evergreen models check champion --json` as a process of its own."""
     console.print("loading the champion back in a fresh process ...")
     done = subprocess.run(

@@ -280,9 +280,8 @@ def _compiler() -> str:
 
 
 def _base_model() -> str:
-    from models.base import BUNDLED, BUNDLED_PACKAGE
-
     from flows.settings import load_settings
+    from models.base import BUNDLED, BUNDLED_PACKAGE
 
     wanted = load_settings().model.base
     if wanted == BUNDLED and util.find_spec(BUNDLED_PACKAGE) is None:

@@ -184,9 +184,7 @@ def _analyzer(policy: ScrubPolicy) -> AnalyzerEngine:
     import tldextract
 
     # Presidio validates host names with tldextract, which by default downloads a list.
-    tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(
-        suffix_list_urls=(), cache_dir=None
-    )
+    tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
     if not spacy.util.is_package(policy.spacy_model):
         raise ConfigError(
             f"the scrub policy's spaCy model {policy.spacy_model!r} is not installed",

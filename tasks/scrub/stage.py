@@ -62,7 +62,7 @@ def scrub(
     listing: Listing,
     policy: ScrubPolicy,
     workspace: Workspace,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = lambda *_: None,
 ) -> Scrubbed:
     """Scrub every row and write those that pass to a snapshot.
 
@@ -123,7 +123,7 @@ def scrub_rows(
     keep: Callable[[Record], None],
     quarantine: Callable[[QuarantinedRow], None],
     tally: Tally,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = lambda *_: None,
 ) -> None:
     """Stream the listing through the scrubber into `keep` and `quarantine`."""
     raw_seen: set[str] = set()
