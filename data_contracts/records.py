@@ -108,8 +108,9 @@ def _message(turn: Any) -> Message:
     if not isinstance(role, str):
         raise RowRejected("messages.role: missing or not text")
     if isinstance(content, list):  # OpenAI content parts
-        parts = [part.get("text") if isinstance(part, Mapping) else None for part in content]
-        content = "\n".join(parts) if all(isinstance(part, str) for part in parts) else None
+        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        texts = [part for part in parts if isinstance(part, str)]
+        content = "\n".join(texts) if len(texts) == len(content) else None
     if not isinstance(content, str):
         raise RowRejected("messages.content: missing or not text")
     try:

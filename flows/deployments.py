@@ -1,7 +1,10 @@
 """Deployments: what `evergreen up` serves. `prefect.yaml` has the same for a work pool."""
 
+from typing import cast
+
 from prefect import serve
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.deployments.runner import RunnerDeployment
 
 from flows.retrain import retrain
 from flows.settings import load_settings
@@ -10,18 +13,16 @@ from flows.settings import load_settings
 def serve_all() -> None:
     """Register the deployments and run what is asked of them until stopped."""
     settings = load_settings()
-    serve(
-        retrain.to_deployment(
-            "retrain",
-            description="Retrain with these settings; change any of them for one run.",
-            parameters={"settings": settings.model_dump(mode="json")},
-            concurrency_limit=ConcurrencyLimitConfig(
-                limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
-            ),
-            tags=["evergreen"],
+    deployment = retrain.to_deployment(
+        "retrain",
+        description="Retrain with these settings; change any of them for one run.",
+        parameters={"settings": settings.model_dump(mode="json")},
+        concurrency_limit=ConcurrencyLimitConfig(
+            limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
         ),
-        pause_on_shutdown=False,
+        tags=["evergreen"],
     )
+    serve(cast(RunnerDeployment, deployment), pause_on_shutdown=False)
 
 
 if __name__ == "__main__":

@@ -193,33 +193,39 @@ def _record(workspace: Workspace) -> Path:
     return workspace.home / "services.json"
 
 
-@contextmanager
-def prefect_api(workspace: Workspace) -> Iterator[str]:
-    """A Prefect API to run flows against: PREFECT_API_URL, the running stack's, or one of our
-    own for as long as the block lasts (its database stays).
+class PrefectApi:
+    """A Prefect API to run flows against: PREFECT_API_URL, the running stack's, or our own.
 
-    Call before anything imports Prefect; sets the environment for this process.
-
-    Raises:
-        StackError: the server cannot be started.
+    Make one before anything imports Prefect, which reads the address on import. A
+    server of our own is up only inside `running()`; its database stays.
     """
-    os.environ.update(environment(workspace))
-    given = os.environ.get("PREFECT_API_URL")
-    running = running_services(workspace).get("the Prefect server")
-    if given or running:
-        os.environ["PREFECT_API_URL"] = given or f"{running}/api"
-        yield os.environ["PREFECT_API_URL"]
-        return
-    server = prefect_server(workspace, free_port())
-    server.start(environment(workspace))
-    try:
-        server.wait()
-        os.environ["PREFECT_API_URL"] = f"{server.url}/api"
-        yield os.environ["PREFECT_API_URL"]
-    finally:
-        _send_what_is_queued()
-        os.environ.pop("PREFECT_API_URL", None)
-        server.stop()
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._server: Service | None = None
+        running = running_services(workspace).get("the Prefect server")
+        url = os.environ.get("PREFECT_API_URL") or (running and f"{running}/api")
+        if not url:
+            self._server = prefect_server(workspace, free_port())
+            url = f"{self._server.url}/api"
+        os.environ["PREFECT_API_URL"] = self.url = url
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The API answers inside this block.
+
+        Raises:
+            StackError: our server cannot be started.
+        """
+        if self._server is None:
+            yield
+            return
+        self._server.start(dict(os.environ))
+        try:
+            self._server.wait()
+            yield
+        finally:
+            _send_what_is_queued()
+            self._server.stop()
 
 
 def _send_what_is_queued() -> None:

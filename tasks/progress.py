@@ -1,7 +1,7 @@
 """How far a stage is: a line in the log now and then, a bar in the Prefect UI."""
 
 import time
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -20,8 +20,12 @@ class StageProgress:
         self.stage = stage
         self.unit = unit
         self._log: Any = get_run_logger()
-        self._artifact: UUID = create_progress_artifact(
-            0.0, key=f"{stage}-progress", description=f"{stage}: starting"
+        # Prefect's functions serve sync and async callers; stages are sync.
+        self._artifact = cast(
+            UUID,
+            create_progress_artifact(
+                0.0, key=f"{stage}-progress", description=f"{stage}: starting"
+            ),
         )
         self._started = time.monotonic()
         self._shown = 0.0

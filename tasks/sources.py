@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Literal
@@ -166,17 +166,18 @@ def _first_line(error: BaseException) -> str:
 
 def rows(file: SourceFile, *, seed: int) -> Iterator[Row]:
     """Every row of a source, in order."""
-    contents: Iterator[bytes | Mapping[str, Any]]
-    if file.format == "jsonl":
-        contents = _json_lines(file.uri)
-    elif file.format == "parquet":
-        contents = _parquet_rows(file.uri)
-    elif file.format == "chitchat":
-        contents = _chitchat_rows()
-    else:
-        contents = _pii_rows(file.rows, seed)
-    for position, content in enumerate(contents):
+    for position, content in enumerate(_contents(file, seed)):
         yield Row(position, content)
+
+
+def _contents(file: SourceFile, seed: int) -> Iterable[bytes | Mapping[str, Any]]:
+    if file.format == "jsonl":
+        return _json_lines(file.uri)
+    if file.format == "parquet":
+        return _parquet_rows(file.uri)
+    if file.format == "chitchat":
+        return _chitchat_rows()
+    return _pii_rows(file.rows, seed)
 
 
 def _json_lines(uri: str) -> Iterator[bytes]:

@@ -23,6 +23,8 @@ from data_contracts.digests import Json, code_version, digest_json
 from data_contracts.errors import EvergreenError
 from data_contracts.workspace import Workspace
 
+RETRY_SECONDS = [2.0, 8.0, 30.0]
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -146,7 +148,7 @@ def stage_task(
             persist_result=code is not None,
             result_serializer="json",
             retries=retries,
-            retry_delay_seconds=[2, 8, 30][:retries] or None,
+            retry_delay_seconds=RETRY_SECONDS[:retries] or None,
             retry_jitter_factor=0.5 if retries else None,
             retry_condition_fn=_worth_retrying,
         )(function)

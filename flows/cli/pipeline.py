@@ -12,7 +12,7 @@ import typer
 
 from data_contracts.workspace import Workspace
 from flows.cli.output import JsonFlag, console, show_json, show_table
-from infra.local import prefect_api
+from infra.local import PrefectApi
 
 if TYPE_CHECKING:
     from flows.report import RetrainReport
@@ -28,11 +28,12 @@ def demo(as_json: JsonFlag = False) -> None:
 
     Example: `evergreen demo`
     """
+    api = PrefectApi(Workspace.current())
     from flows.settings import load_settings
 
     with resources.as_file(resources.files("flows").joinpath("demo.yaml")) as file:
         settings = load_settings(file)
-    report = run_retrain(settings)
+    report = run_retrain(settings, api)
     check = _check_in_a_fresh_process()
     if as_json:
         show_json(report.model_dump(mode="json") | {"fresh_process": check})
@@ -74,9 +75,10 @@ def retrain(
 
     Example: `evergreen retrain --data chats.jsonl`
     """
+    api = PrefectApi(Workspace.current())
     from flows.settings import load_settings
 
-    report = run_retrain(load_settings(config, data=data))
+    report = run_retrain(load_settings(config, data=data), api)
     if as_json:
         show_json(report.model_dump(mode="json"))
         return
@@ -104,18 +106,16 @@ def config(
     print(yaml.safe_dump(load_settings(config).model_dump(mode="json"), sort_keys=False), end="")
 
 
-def run_retrain(settings: "Settings") -> "RetrainReport":
-    """Run the flow in this process against a Prefect API, its own if none is up.
+def run_retrain(settings: "Settings", api: PrefectApi) -> "RetrainReport":
+    """Run the flow in this process.
 
     Data and settings that cannot work are refused before a server is started.
     """
     from tasks.ingest import ingest
 
     ingest(settings.data)
-    workspace = Workspace.current()
-    workspace.create()
-    # Standard output is for results; what goes on is logged to standard error.
-    with prefect_api(workspace):
+    Workspace.current().create()
+    with api.running():
         from flows.retrain import retrain as flow
 
         report: RetrainReport = flow(settings)
