@@ -201,6 +201,7 @@ def _convert_bundled(store: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    settle_accelerator()
     partial = Path(tempfile.mkdtemp(prefix=f".partial-{digest}-", dir=store))
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=BUNDLED_FILE)
@@ -232,6 +233,14 @@ def torch_dtype(name: DtypeName) -> "torch.dtype":
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return torch.bfloat16 if _cpu_has_bf16() else torch.float32
+
+
+def settle_accelerator() -> None:
+    """Tell DeepSpeed, which PEFT and transformers import, that there is no GPU to look for."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def _cpu_has_bf16() -> bool:
@@ -274,6 +283,7 @@ def load_weights(base: Base) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    settle_accelerator()
     try:
         model = AutoModelForCausalLM.from_pretrained(
             base.path,

@@ -18,18 +18,17 @@ from typing import Any
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import torch
+from models.base import load_tokenizer, load_weights, settle_accelerator, torch_dtype
 
-if not torch.cuda.is_available():
-    os.environ["DS_ACCELERATOR"] = "cpu"
+settle_accelerator()  # before the next import reads it
 
 import deepspeed
+import torch
 import torch.distributed as dist
 from peft import LoraConfig, get_peft_model
 
 from data_contracts.errors import EvergreenError, TrainingError
 from models.adapters import save_adapter
-from models.base import load_tokenizer, load_weights, torch_dtype
 from models.chat import Example, collate, encode_all
 from models.score import mean_loss, score, token_losses
 from models.spec import (

@@ -27,19 +27,22 @@ class StageProgress:
                 0.0, key=f"{stage}-progress", description=f"{stage}: starting"
             ),
         )
-        self._started = time.monotonic()
+        self._first: tuple[float, int] | None = None
         self._shown = 0.0
 
     def __call__(
         self, done: int, total: int, detail: str = "", seconds_left: float | None = None
     ) -> None:
         now = time.monotonic()
+        if self._first is None:  # loading models is over now; only from here does time tell
+            self._first = (now, done)
         if done < total and now - self._shown < LOG_SECONDS:
             return
         self._shown = now
         if seconds_left is None:
-            seconds_left = (now - self._started) / max(1, done) * (total - done)
-        eta = f"about {seconds_left:.0f} s left" if done < total else ""
+            since, before = self._first
+            seconds_left = (now - since) / max(1, done - before) * (total - done)
+        eta = f"about {seconds_left:.0f} s left" if 0 < done < total and seconds_left else ""
         parts = [f"{done}/{total} {self.unit}", detail, eta]
         self._show(100 * done / max(1, total), ", ".join(part for part in parts if part))
 

@@ -52,6 +52,8 @@ def _root(
 def main() -> None:
     """Run the command line; user errors become one line and an exit code, never a traceback."""
     warnings.filterwarnings("ignore", category=FutureWarning)
+    # The folder is made when there is something to put in it, not for `--help`.
+    warnings.filterwarnings("ignore", message="Failed to create the Prefect home directory")
     os.environ.update(environment(Workspace.current()))
     sys.exit(run())
 

@@ -125,7 +125,8 @@ def run_retrain(settings: "Settings", api: PrefectApi) -> "RetrainReport":
 def show_summary(report: "RetrainReport") -> None:
     from flows.report import row_table, score_table
 
-    show_table(f"Rows: {report.rows}", row_table(report))
+    show_table("Rows", row_table(report))
+    console.print(str(report.rows))
     show_table(
         "Quarantined, by the rule they broke",
         [{"rule": rule, "rows": rows} for rule, rows in report.quarantined.items()],
@@ -148,14 +149,12 @@ def show_summary(report: "RetrainReport") -> None:
         "Training",
         [
             {
-                "conversations": training.conversations,
+                "chats": training.conversations,
                 "held out": report.holdout_rows,
                 "steps": training.steps,
-                "processes": training.processes,
-                "tokens": training.tokens,
+                "ranks": training.processes,
                 "tokens/s": round(training.tokens_per_second),
-                "first loss": training.first_loss,
-                "last loss": training.last_loss,
+                "loss": f"{training.first_loss:.2f} -> {training.last_loss:.2f}",
                 "seconds": round(training.total_seconds),
             }
         ],

@@ -4,6 +4,7 @@ Placeholders are numbered from left to right and stay the same for the same valu
 throughout a conversation: `<PERSON_1>` is one person from the first turn to the last.
 """
 
+import logging
 import re
 import unicodedata
 from collections import Counter
@@ -183,6 +184,8 @@ def _analyzer(policy: ScrubPolicy) -> AnalyzerEngine:
     import spacy.util
     import tldextract
 
+    # It warns of every recogniser of another language.
+    logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)
     # Presidio validates host names with tldextract, which by default downloads a list.
     tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
     if not spacy.util.is_package(policy.spacy_model):
