@@ -54,6 +54,8 @@ def load_policy(path: str | None = None) -> ScrubPolicy:
     except yaml.YAMLError as error:
         raise ConfigError(f"{name} is not YAML", "correct its syntax") from error
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigError(f"{name}: {key}: {first['msg']}", "correct it") from error
+        problems = [
+            f"{'.'.join(str(part) for part in detail['loc']) or 'the file'}: {detail['msg']}"
+            for detail in error.errors(include_input=False)
+        ]
+        raise ConfigError(f"{name}: {'; '.join(problems)}", "correct it") from error

@@ -74,9 +74,11 @@ def encode(
         render(tokenizer, messages), add_special_tokens=False, return_offsets_mapping=True
     )
     ids: list[int] = encoding["input_ids"]
+    # A token that straddles the border (a template's last space and the first word, say)
+    # holds what the assistant said, so it is learnt.
     labels = [
-        token if any(start <= left < end for start, end in spans) else IGNORED
-        for token, (left, _) in zip(ids, encoding["offset_mapping"], strict=True)
+        token if any(left < end and right > start for start, end in spans) else IGNORED
+        for token, (left, right) in zip(ids, encoding["offset_mapping"], strict=True)
     ]
     cut = max(0, len(ids) - max_length)
     return Example(identifier, tuple(ids[:max_length]), tuple(labels[:max_length])), cut

@@ -1,0 +1,180 @@
+"""Personal data is found, replaced consistently, and nothing of it is kept."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_contracts.errors import ConfigError, DataError
+from data_contracts.policy import load_policy
+from data_contracts.records import Message
+from data_contracts.workspace import Workspace
+from tasks.ingest import IngestSettings, Source, ingest
+from tasks.scrub import scrub
+from tasks.scrub.engine import Finding, Placeholders, Scrubber, merge
+from tasks.scrub.recognizers import luhn
+from tasks.sources import pii_sentences
+from tests.tiny import conversations, write_jsonl
+
+COUNTED = ("EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD", "IBAN_CODE", "US_SSN", "IP_ADDRESS")
+
+
+@pytest.fixture(scope="module")
+def scrubber() -> Scrubber:
+    return Scrubber(load_policy())
+
+
+def test_every_labelled_number_and_address_is_covered(scrubber: Scrubber) -> None:
+    missed = []
+    counted = 0
+    for sample in pii_sentences(600, seed=11):
+        findings = scrubber.find(sample.full_text)
+        for span in sample.spans:
+            if span.entity_type in COUNTED:
+                counted += 1
+                if not any(
+                    found.start <= span.start_position and span.end_position <= found.end
+                    for found in findings
+                ):
+                    missed.append((span.entity_type, span.entity_value))
+    assert counted > 100
+    assert missed == []
+
+
+@pytest.mark.parametrize(
+    ("text", "entity"),
+    [
+        ("pay with 2221 0000 0000 0009 please", "CREDIT_CARD"),
+        ("card 6304000000000000000", "CREDIT_CARD"),
+        ("ring (0)30 901820 tonight", "PHONE_NUMBER"),
+        ("ring +47 22 85 50 50 tonight", "PHONE_NUMBER"),
+        ("ring 555.123.4567x89 tonight", "PHONE_NUMBER"),
+        ("mail to jo.doe@example.org", "EMAIL_ADDRESS"),
+        ("account GB82WEST12345698765432", "IBAN_CODE"),
+        ("my name is John Smith", "PERSON"),
+    ],
+)
+def test_found(scrubber: Scrubber, text: str, entity: str) -> None:
+    assert entity in [finding.entity for finding in scrubber.find(text)]
+
+
+@pytest.mark.parametrize("text", ["see you at 10", "room 101", "it cost 25 dollars", "ok.so what"])
+def test_left_alone(scrubber: Scrubber, text: str) -> None:
+    assert scrubber.find(text) == []
+
+
+def test_placeholders_are_consistent_and_left_to_right(scrubber: Scrubber) -> None:
+    clean = scrubber.scrub(
+        [
+            Message(role="user", content="write a@b.com, then c@d.com"),
+            Message(role="assistant", content="c@d.com first, or A@B.com?"),
+        ]
+    )
+    assert [message.content for message in clean.messages] == [
+        "write <EMAIL_ADDRESS_1>, then <EMAIL_ADDRESS_2>",
+        "<EMAIL_ADDRESS_2> first, or <EMAIL_ADDRESS_1>?",
+    ]
+    assert clean.findings == {"EMAIL_ADDRESS": 4}
+
+
+def test_a_placeholder_that_a_user_typed_is_not_taken_for_ours(scrubber: Scrubber) -> None:
+    clean = scrubber.scrub(
+        [Message(role="user", content="<EMAIL_ADDRESS_1> is a template, mine is a@b.com")]
+    )
+    assert clean.messages[0].content == "<EMAIL_ADDRESS_1> is a template, mine is <EMAIL_ADDRESS_2>"
+
+
+FINDINGS = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(1, 10), st.sampled_from("ABC"), st.floats(0, 1)).map(
+        lambda t: Finding(t[0], t[0] + t[1], t[2], t[3])
+    )
+)
+
+
+@given(FINDINGS)
+def test_merged_findings_cover_the_same_characters_without_overlap(found: list[Finding]) -> None:
+    merged = merge(found)
+    before = {at for finding in found for at in range(finding.start, finding.end)}
+    after = [at for finding in merged for at in range(finding.start, finding.end)]
+    assert sorted(before) == after
+
+
+@given(FINDINGS, st.text(alphabet="abcdé🙂 ", min_size=60, max_size=60))
+def test_replacing_keeps_everything_else(found: list[Finding], text: str) -> None:
+    merged = merge(found)
+    replaced = Placeholders([Message(role="user", content=text)]).replace(text, merged)
+    kept = "".join(
+        character
+        for at, character in enumerate(text)
+        if not any(finding.start <= at < finding.end for finding in merged)
+    )
+    for finding in merged:
+        for number in range(len(merged) + 1, 0, -1):
+            replaced = replaced.replace(f"<{finding.entity}_{number}>", "")
+    assert replaced == kept
+
+
+def test_luhn() -> None:
+    assert luhn("4111111111111111")
+    assert not luhn("4111111111111112")
+
+
+def test_rows_balance_and_no_raw_text_is_written(workspace: Workspace, tmp_path: Path) -> None:
+    rows = conversations(6)
+    rows[0]["messages"][0]["content"] = "I am at planted@example.com, call 555-123-4567"
+    rows[1]["id"] = "planted@example.com"
+    rows.append({**rows[2], "id": "copy"})
+    rows.append({"messages": [{"role": "user", "content": "x" * 10_000_000}]})
+    rows.append({"text": "planted@example.com"})
+    file = write_jsonl(tmp_path / "raw.jsonl", rows)
+    with file.open("ab") as more:
+        more.write(b"not json planted@example.com\n")
+        more.write(b'{"prompt": "\xff", "response": "planted@example.com"}\n')
+    listing = ingest(IngestSettings(sources=(Source(path=str(file)),)))
+    result = scrub(listing, load_policy(), workspace)
+    account = result.report.account
+    assert (account.rows_in, account.rows_out) == (11, 6)
+    assert (account.quarantined, account.duplicates) == (4, 1)
+    assert result.report.quarantined == {
+        "scrub: message longer than 100000 characters": 1,
+        "messages: missing (nor prompt/response, nor instruction/output)": 1,
+        "row: not JSON": 1,
+        "row: not valid UTF-8": 1,
+    }
+    kept = list(result.snapshot.records())
+    assert kept[0].messages[0].content == "I am at <EMAIL_ADDRESS_1>, call <PHONE_NUMBER_1>"
+    assert kept[1].id.startswith("row~")
+    text = "\n".join(record.model_dump_json() for record in kept)
+    text += "\n".join(row.model_dump_json() for row in result.snapshot.quarantined())
+    assert "planted" not in text
+    assert result.report.model_dump_json().find("planted") == -1
+
+
+def test_nothing_usable_is_an_error_that_says_why(workspace: Workspace, tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "raw.jsonl", [{"text": "hi"}] * 3)
+    with pytest.raises(DataError, match="none of 3 rows can be used.*messages: missing"):
+        scrub(ingest(IngestSettings(sources=(Source(path=str(file)),))), load_policy(), workspace)
+    assert list(workspace.snapshots.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("version: 1\nentities: {PERSON: {threshold: 2}}", "entities.PERSON.threshold"),
+        ("version: 1\nentities: {PERSON: {treshold: 1}}", "treshold"),
+        ("version: 1", "entities"),
+        ("a: [", "not YAML"),
+    ],
+)
+def test_a_wrong_policy_names_its_key(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        load_policy(str(file))
+
+
+def test_a_spacy_model_that_is_not_installed_is_named() -> None:
+    policy = load_policy().model_copy(update={"spacy_model": "xx_none"})
+    with pytest.raises(ConfigError, match="xx_none"):
+        Scrubber(policy)
