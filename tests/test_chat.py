@@ -51,12 +51,22 @@ def supervised(tokenizer: Any, messages: list[Message], max_length: int = 500) -
     return str(tokenizer.decode([label for label in example.labels if label != IGNORED]))
 
 
-@pytest.mark.parametrize("template", [None, CHATML, STRICT])
-def test_only_the_assistants_words_and_its_end_marker(tokenizer: Any, template: str | None) -> None:
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (None, "it is warm.<|end|>cold 🙂<|end|>"),
+        (CHATML, "it is warm.<|end|>cold 🙂<|end|>"),
+        # " it" is one token: the template's last space comes along with the first word.
+        (STRICT, " it is warm.<|end|> cold 🙂<|end|>"),
+    ],
+)
+def test_only_the_assistants_words_and_its_end_marker(
+    tokenizer: Any, template: str | None, expected: str
+) -> None:
     if template:
         tokenizer.chat_template = template
     messages = talk("how is it?", "it is warm.", "and now?", "cold 🙂")
-    assert supervised(tokenizer, messages) == "it is warm.<|end|>cold 🙂<|end|>"
+    assert supervised(tokenizer, messages) == expected
 
 
 def test_words_of_the_assistant_in_the_users_mouth_carry_no_loss(tokenizer: Any) -> None:

@@ -106,7 +106,7 @@ def test_weights_cut_short(tiny_model: Path, tmp_path: Path) -> None:
 
 def test_no_such_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="no folder"):
-        resolve(Path("./not-here"), tmp_path)
+        resolve_base(ModelSettings(base="./not-here"), tmp_path)
     with pytest.raises(ModelError, match="no bundled model"):
         resolve_base(ModelSettings(base="bundled:gpt-9"), tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
