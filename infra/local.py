@@ -41,6 +41,10 @@ def environment(workspace: Workspace) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
         "MPLCONFIGDIR": str(workspace.cache / "matplotlib"),
+        # Compiled kernels are the same wherever they are used: a shared folder is honoured.
+        "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR")
+        or str(workspace.cache / "torch_extensions"),
+        "TRITON_CACHE_DIR": os.environ.get("TRITON_CACHE_DIR") or str(workspace.cache / "triton"),
     }
 
 

@@ -44,7 +44,7 @@ class Recipe(BaseModel):
     target_modules: str | tuple[str, ...] = Field(
         default="all-linear", description="Modules that get an adapter, as PEFT takes them."
     )
-    zero_stage: Literal[0, 1, 2, 3] = Field(default=2, description="DeepSpeed ZeRO stage.")
+    zero_stage: int = Field(default=2, ge=0, le=3, description="DeepSpeed ZeRO stage.")
     seed: int = Field(default=7, ge=0, description="Seed of initialisation, order and dropout.")
 
 

@@ -1,5 +1,6 @@
 """MLflow runs: one a training, found again by what it trained."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,23 @@ class TrackingSettings(BaseModel):
 
 
 def tracking_uri(settings: TrackingSettings, workspace: Workspace) -> str:
-    return settings.uri or f"sqlite:///{workspace.mlflow / 'mlflow.db'}"
+    uri = settings.uri or f"sqlite:///{workspace.mlflow / 'mlflow.db'}"
+    # Our extra `postgres` installs psycopg2; SQLAlchemy 2.1 takes psycopg unless told.
+    return re.sub(r"^postgresql://", "postgresql+psycopg2://", uri)
+
+
+def artifact_location(uri: str, workspace: Workspace) -> str | None:
+    """Where a new experiment's artifacts go; None leaves it to the server.
+
+    Spoken to directly, a database has no say in it, and MLflow would take ./mlruns.
+    """
+    return (workspace.mlflow / "artifacts").as_uri() if _is_database(uri) else None
+
+
+def _is_database(uri: str) -> bool:
+    from mlflow.store.db.db_types import DATABASE_ENGINES
+
+    return uri.split(":")[0].split("+")[0] in DATABASE_ENGINES
 
 
 def connect(settings: TrackingSettings, workspace: Workspace) -> Any:
@@ -42,22 +59,38 @@ def connect(settings: TrackingSettings, workspace: Workspace) -> Any:
 
     workspace.mlflow.mkdir(parents=True, exist_ok=True)
     uri = tracking_uri(settings, workspace)
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    client = mlflow.MlflowClient()
     try:
+        if _is_database(uri) and not uri.startswith("sqlite:"):
+            _check_database(uri)
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        client = mlflow.MlflowClient()
         experiment = client.get_experiment_by_name(settings.experiment)
         if experiment is None:
-            # With a server the artifacts are its business, with SQLite they are ours.
-            location = None if settings.uri else (workspace.mlflow / "artifacts").as_uri()
-            client.create_experiment(settings.experiment, artifact_location=location)
-    except (MlflowException, SQLAlchemyError) as error:
+            client.create_experiment(
+                settings.experiment, artifact_location=artifact_location(uri, workspace)
+            )
+    except (MlflowException, SQLAlchemyError, ImportError) as error:
         raise RegistryError(
-            f"MLflow at {uri} cannot be used ({str(error).splitlines()[0][:160]})",
+            f"MLflow at {_without_password(uri)} cannot be used"
+            f" ({str(error).splitlines()[0][:160]})",
             "check tracking.uri, and that the server is up",
         ) from error
     mlflow.set_experiment(settings.experiment)
     return client
+
+
+def _check_database(uri: str) -> None:
+    """Fail at once where MLflow would try again for more than a minute."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    with create_engine(uri, poolclass=NullPool).connect():
+        pass
+
+
+def _without_password(uri: str) -> str:
+    return re.sub(r"//[^/]*@", "//", uri)
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def train(
     spec = FinetuneSpec(base=base, data=data, recipe=recipe(settings), output=str(folder))
     spec_file = folder / "spec.json"
     spec_file.write_text(spec.model_dump_json(indent=2), encoding="utf-8")
-    launch(spec_file, settings.processes or default_processes(), workspace, on_event)
+    launch(spec_file, settings.processes or default_processes(), on_event)
     metrics = FinetuneMetrics.model_validate_json((folder / METRICS).read_text(encoding="utf-8"))
     trained = Trained(adapter=Adapter.at(folder / ADAPTER), metrics=metrics)
     check_reload(trained, base, data, settings.max_length)
@@ -95,9 +95,7 @@ def default_processes() -> int:
     return min(2, os.cpu_count() or 1)
 
 
-def launch(
-    spec_file: Path, count: int, workspace: Workspace, on_event: Callable[[Event], None]
-) -> None:
+def launch(spec_file: Path, count: int, on_event: Callable[[Event], None]) -> None:
     """Run the training job and pass its events on; everything else it prints goes to train.log.
 
     Raises:
@@ -113,8 +111,6 @@ def launch(
         env={
             **os.environ,
             "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count)),
-            "TORCH_EXTENSIONS_DIR": str(workspace.cache / "torch_extensions"),
-            "TRITON_CACHE_DIR": str(workspace.cache / "triton"),
             "PYTHONUNBUFFERED": "1",
         },
     )

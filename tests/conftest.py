@@ -22,6 +22,7 @@ hypothesis.settings.load_profile("shared-machine")
 
 _SCRATCH = tempfile.TemporaryDirectory(prefix="evergreen-tests-")
 os.environ["EVERGREEN_HOME"] = str(Path(_SCRATCH.name) / "home")
+os.environ["TORCH_EXTENSIONS_DIR"] = str(Path(_SCRATCH.name) / "torch_extensions")
 os.environ.pop("PREFECT_API_URL", None)
 
 from data_contracts.workspace import Workspace

@@ -1,0 +1,289 @@
+"""The command line as a user meets it: help, results, and one line when something is wrong."""
+
+import json
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flows.cli import run as run_command
+from infra.local import free_port
+from tests.commands import (
+    assert_one_line_error,
+    command,
+    environment,
+    evergreen,
+    tiny_settings,
+)
+from tests.tiny import conversations, write_jsonl
+
+COMMANDS = [
+    ["doctor"], ["demo"], ["retrain"], ["scrub"], ["validate"], ["ask"], ["up"], ["status"],
+    ["models", "list"], ["models", "show"], ["models", "check"], ["config"],
+]  # fmt: skip
+
+
+def in_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> "subprocess.CompletedProcess[str]":
+    """`evergreen ARGUMENTS` in this process: quicker where a fresh one tells no more."""
+    monkeypatch.setattr("sys.argv", ["evergreen", *arguments])
+    code = run_command()
+    out, err = capsys.readouterr()
+    return subprocess.CompletedProcess(arguments, code, out, err)
+
+
+@pytest.mark.parametrize("name", COMMANDS, ids=" ".join)
+def test_help_has_an_example(
+    name: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = in_process(monkeypatch, capsys, *name, "--help")
+    assert done.returncode == 0
+    assert f"evergreen {' '.join(name)}" in " ".join(done.stdout.split())
+    assert "Example:" in done.stdout
+
+
+def test_doctor(tmp_path: Path) -> None:
+    done = evergreen("doctor", "--json", home=tmp_path / "home")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0, found
+    assert found["ok"]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_scrub_a_file(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ending: str,
+) -> None:
+    rows = conversations(4)
+    rows[0]["messages"][0]["content"] = "call 555-123-4567"
+    source = write_jsonl(tmp_path / "raw.jsonl", [*rows, {"no": "messages"}])
+    output = tmp_path / f"clean.{ending}"
+    done = in_process(monkeypatch, capsys, "scrub", str(source), str(output), "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["account"] == {"rows_in": 5, "rows_out": 4, "quarantined": 1, "duplicates": 0}
+    clean = (
+        [json.loads(line) for line in output.read_text("utf-8").splitlines()]
+        if ending == "jsonl"
+        else pq.read_table(output).to_pylist()
+    )
+    assert clean[0]["messages"][0]["content"] == "call <PHONE_NUMBER_1>"
+    assert len(clean) == 4
+
+
+def test_validate_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = write_jsonl(tmp_path / "good.jsonl", conversations(3))
+    done = in_process(monkeypatch, capsys, "validate", str(good), "--json")
+    assert (done.returncode, json.loads(done.stdout)["broken"]) == (0, 0)
+    pirate = {"messages": [{"role": "pirate", "content": "arr"}, {"role": "user", "content": "?"}]}
+    bad = write_jsonl(tmp_path / "bad.jsonl", [*conversations(3), pirate])
+    done = in_process(monkeypatch, capsys, "validate", str(bad), "--json")
+    assert (done.returncode, json.loads(done.stdout)["broken"]) == (1, 1)
+
+
+# -- bad input ---------------------------------------------------------------------------
+
+
+def test_a_missing_file_starts_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    done = evergreen("retrain", "--data", tmp_path / "none.jsonl", home=tmp_path / "home")
+    assert_one_line_error(done, "nothing at", "none.jsonl")
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("kind", ["empty", "folder", "binary", "no parquet", "unknown scheme"])
+def test_data_that_cannot_be_read(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+) -> None:
+    path, part = {
+        "empty": (tmp_path / "empty.jsonl", "has no rows"),
+        "folder": (tmp_path / "folder", "nothing at"),
+        "binary": (tmp_path / "data.bin", "no JSONL or Parquet file"),
+        "no parquet": (tmp_path / "broken.parquet", "cannot read"),
+        "unknown scheme": ("gopher://x/y.jsonl", "cannot look at"),
+    }[kind]
+    if kind == "folder":
+        Path(path).mkdir()
+    elif kind != "unknown scheme":
+        Path(path).write_bytes(b"" if kind == "empty" else b"\x00\x01")
+    done = in_process(monkeypatch, capsys, "validate", str(path))
+    assert_one_line_error(done, part)
+
+
+def test_rows_of_every_broken_kind_among_good_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_jsonl(tmp_path / "raw.jsonl", conversations(5))
+    with source.open("ab") as file:
+        file.write(b"not json\n" + b'{"messages": 3}\n' + b"\xff\xfe\n")
+        file.write(json.dumps({"prompt": "x" * 10_000_000, "response": "y"}).encode() + b"\n")
+        file.write(json.dumps(conversations(1)[0]).encode() + b"\n")
+    done = in_process(
+        monkeypatch, capsys, "scrub", str(source), str(tmp_path / "out.jsonl"), "--json"
+    )
+    account = json.loads(done.stdout)["account"]
+    assert account == {"rows_in": 10, "rows_out": 5, "quarantined": 4, "duplicates": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["retrain", "--config", "none.yaml"], ["no settings file none.yaml"]),
+        (["retrain", "--frobnicate"], ["--frobnicate"]),
+        (["scrub", "in.jsonl", "out.txt"], ["must end in .jsonl or .parquet"]),
+        (["scrub", "in.jsonl", "nowhere/out.jsonl"], ["no folder"]),
+        (["models", "show", "7"], ["no version 7"]),
+        (["ask", "hi"], ["no champion"]),
+        (["frobnicate"], ["frobnicate"]),
+    ],
+)
+def test_wrong_arguments(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    parts: list[str],
+) -> None:
+    assert_one_line_error(in_process(monkeypatch, capsys, *arguments), *parts)
+
+
+def test_a_wrong_setting_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "e.yaml"
+    file.write_text("train: {epoch: 2}")
+    done = in_process(monkeypatch, capsys, "retrain", "--config", str(file))
+    assert_one_line_error(done, "unknown setting 'train.epoch'", "did you mean 'epochs'?")
+    assert done.returncode == 2
+
+
+def test_a_base_model_without_a_tokenizer(
+    prefect_api: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_bytes((tiny_model / name).read_bytes())
+    data = write_jsonl(tmp_path / "chats.jsonl", conversations(40))
+    settings = tiny_settings(tmp_path, folder)
+    done = evergreen("retrain", "--config", settings, "--data", data, home=tmp_path / "home")
+    assert_one_line_error(done, "has no tokenizer", str(folder))
+
+
+def test_no_disk_space(prefect_api: str, tmp_path: Path) -> None:
+    """A real full disk: a file-size limit makes every larger write fail as one does."""
+    data = write_jsonl(tmp_path / "chats.jsonl", conversations(400))
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000));"
+        f"sys.argv = ['evergreen', 'scrub', {str(data)!r}, {str(tmp_path / 'out.jsonl')!r}];"
+        "from flows.cli import main; main()"
+    )
+    done = subprocess.run(
+        command()[:1] + ["-c", script],
+        env=environment(tmp_path / "home"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert_one_line_error(done, "cannot write", "out.jsonl")
+    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
+
+
+def test_parquet_and_globs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": f"q {n}", "response": f"a {n}"} for n in range(6)]
+    pq.write_table(pa.Table.from_pylist(rows[:3]), tmp_path / "a.parquet")
+    write_jsonl(tmp_path / "b.jsonl", rows[3:])
+    for path in (tmp_path, tmp_path / "*"):
+        done = in_process(monkeypatch, capsys, "validate", str(path), "--json")
+        assert done.returncode == 0, done.stdout
+        assert json.loads(done.stdout)["rows"] == 6
+
+
+# -- the stack ---------------------------------------------------------------------------
+
+
+def test_up_serves_deployments_and_stops_what_it_started(tiny_model: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    ports = (free_port(), free_port())
+    env = environment(home)
+    env.pop("PREFECT_API_URL", None)
+    data = write_jsonl(tmp_path / "chats.jsonl", conversations(60))
+    log = tmp_path / "up.log"
+    with log.open("w") as out:
+        up = subprocess.Popen(
+            command("up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1])),
+            env=env,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    api = f"http://127.0.0.1:{ports[0]}/api"
+    try:
+        wait_for(lambda: "Ctrl-C stops everything" in log.read_text(), up)
+        assert httpx.get(f"http://127.0.0.1:{ports[1]}/").status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{ports[0]}/", follow_redirects=True).status_code == 200
+        wait_for(lambda: bool(httpx.post(f"{api}/deployments/filter", json={}).json()), up)
+
+        second = evergreen("up", home=home)
+        assert_one_line_error(second, "already up")
+
+        # A run of the deployment, as the UI or a schedule starts it.
+        deployment = httpx.get(f"{api}/deployments/name/retrain/retrain").json()
+        settings = deployment["parameters"]["settings"]
+        settings["data"]["sources"] = [{"path": str(data)}]
+        settings["model"] = {"base": str(tiny_model), "dtype": "float32"}
+        settings["train"] |= {"max_length": 96, "max_steps": 4}
+        settings["evaluate"]["samples"] = 0
+        flow_run = httpx.post(
+            f"{api}/deployments/{deployment['id']}/create_flow_run",
+            json={"parameters": {"settings": settings}, "state": {"type": "SCHEDULED"}},
+        ).json()
+
+        def state() -> str:
+            found = httpx.get(f"{api}/flow_runs/{flow_run['id']}").json()
+            return str(found["state"]["type"])
+
+        wait_for(lambda: state() in ("COMPLETED", "FAILED", "CRASHED"), up, seconds=180)
+        assert state() == "COMPLETED", log.read_text()[-3000:]
+        versions = evergreen("models", "list", "--json", home=home)
+        assert len(json.loads(versions.stdout)) == 1
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.wait(timeout=60)
+    for port in ports:
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0
+    assert not (home / "services.json").exists()
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = evergreen("up", "--only", "mlflow", "--mlflow-port", str(port), home=tmp_path / "h")
+    assert_one_line_error(done, f"port {port} is in use")
+
+
+def wait_for(condition: object, process: "subprocess.Popen[bytes]", seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "it ended by itself"
+        if condition():  # type: ignore[operator]
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"not within {seconds} s")

@@ -1,0 +1,256 @@
+"""The whole retrain on real parts: Prefect server, MLflow on SQLite, two DeepSpeed ranks."""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.sources import pii_sentences
+from tests.commands import evergreen, tiny_settings
+from tests.tiny import conversations, write_jsonl
+
+PLANTED = ("EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD", "IBAN_CODE")
+PII_ROWS = 40
+SEED = 7
+
+
+class Run:
+    """A finished retrain: where its state is, what it was run with, what it reported."""
+
+    def __init__(self, home: Path, settings: Path, data: Path) -> None:
+        self.home = home
+        self.settings = settings
+        self.data = data
+        self.report = self.retrain()
+
+    def retrain(self) -> dict[str, Any]:
+        done = evergreen("retrain", "--config", self.settings, "--json", home=self.home)
+        assert done.returncode == 0, done.stderr[-3000:]
+        report: dict[str, Any] = json.loads(done.stdout)
+        return report
+
+    def json(self, *arguments: str) -> Any:
+        done = evergreen(*arguments, "--config", self.settings, "--json", home=self.home)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def run(prefect_api: str, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One retrain over a user's own file and the slice with labelled personal data."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    data = write_jsonl(folder / "chats.jsonl", conversations(160))
+    settings = tiny_settings(
+        folder,
+        tiny_model,
+        data={
+            "sources": [str(data), {"path": "bundled:pii", "rows": PII_ROWS}],
+            "seed": SEED,
+        },
+    )
+    return Run(folder / "home", settings, data)
+
+
+def test_the_first_champion_beats_the_base_model(run: Run) -> None:
+    report = run.report
+    assert report["verdict"]["decision"] == "promote"
+    assert report["verdict"]["bar"] == "base"
+    assert report["evaluation"]["challenger"]["loss"] < report["evaluation"]["base"]["loss"] - 0.2
+    assert report["promotion"] == {
+        "model": "evergreen", "version": "1", "champion": "1", "previous": None, "changed": True
+    }  # fmt: skip
+    assert report["training"]["processes"] == 2
+    assert report["training"]["last_loss"] < report["training"]["first_loss"]
+
+
+def test_rows_balance(run: Run) -> None:
+    report = run.report
+    assert report["listing_rows"] == 160 + PII_ROWS
+    out = report["train_rows"] + report["holdout_rows"]
+    quarantined = report["scrub"]["account"]["quarantined"]
+    quarantined += report["validate_account"]["quarantined"]
+    assert report["listing_rows"] == out + quarantined + report["scrub"]["account"]["duplicates"]
+
+
+def test_labelled_personal_data_was_replaced(run: Run) -> None:
+    scrub = run.report["scrub"]
+    counted = [entity for entity in PLANTED if entity in scrub["labelled"]]
+    assert len(counted) >= 3
+    for entity in counted:
+        assert scrub["covered"][entity] == scrub["labelled"][entity]
+
+
+def test_the_champion_loads_back_in_a_fresh_process_as_it_was(run: Run) -> None:
+    check = run.json("models", "check", "champion")
+    assert check["same"]
+    assert check["measured"] == pytest.approx(run.report["evaluation"]["challenger"]["loss"])
+
+
+def test_the_same_retrain_again_does_nothing_again(run: Run) -> None:
+    again = run.retrain()
+    assert set(again["cached"]) == {
+        "scrub", "validate", "split", "train",
+        "evaluate challenger", "evaluate champion", "evaluate base",
+    }  # fmt: skip
+    assert all(again["cached"].values())
+    assert again["verdict"]["decision"] == "unchanged"
+    assert again["seconds"] < 15
+    assert [version["version"] for version in run.json("models", "list")] == ["1"]
+
+
+def test_mlflow_and_prefect_lead_to_each_other(run: Run) -> None:
+    database = sqlite3.connect(run.home / "mlflow" / "mlflow.db")
+    tags = dict(database.execute("SELECT key, value FROM tags").fetchall())
+    metrics = {name for (name,) in database.execute("SELECT DISTINCT key FROM metrics")}
+    datasets = database.execute("SELECT name FROM datasets").fetchall()
+    assert tags["prefect.flow_run_id"] == run.report["flow_run_id"]
+    assert {"train_loss", "tokens_per_second", "holdout_loss_challenger"} <= metrics
+    assert len(datasets) == 2
+
+
+def test_every_step_is_in_prefect(run: Run, prefect_api: str) -> None:
+    flow_run = {"flow_runs": {"id": {"any_": [run.report["flow_run_id"]]}}}
+    tasks = httpx.post(f"{prefect_api}/task_runs/filter", json=flow_run).json()
+    assert {task["name"] for task in tasks} == {
+        "ingest", "scrub", "validate", "split", "base model", "champion", "train",
+        "evaluate challenger", "evaluate base", "promote",
+    }  # fmt: skip
+    assert {task["state"]["type"] for task in tasks} == {"COMPLETED"}
+    artifacts = httpx.post(f"{prefect_api}/artifacts/filter", json=flow_run).json()
+    found = {artifact["key"]: artifact for artifact in artifacts}
+    assert {"retrain-report", "rows", "train-progress", "scrub-progress"} <= set(found)
+    assert "is champion" in found["retrain-report"]["data"]
+    assert run.report["mlflow_run_id"] in found["retrain-report"]["data"]
+
+
+def test_assets_have_lineage(run: Run, prefect_api: str) -> None:
+    found = httpx.post(
+        f"{prefect_api}/events/filter",
+        json={"filter": {"event": {"prefix": ["prefect.asset."]}}, "limit": 50},
+    ).json()["events"]
+    mine = [
+        event
+        for event in found
+        if any(
+            part.get("prefect.resource.id") == f"prefect.flow-run.{run.report['flow_run_id']}"
+            for part in event["related"]
+        )
+    ]
+    made = {
+        event["resource"]["prefect.resource.id"]
+        for event in mine
+        if event["event"] == "prefect.asset.materialization.succeeded"
+    }
+    assert {"evergreen://conversations/scrubbed", "evergreen://models/adapter"} <= made
+    sources = {
+        part["prefect.resource.id"]
+        for event in mine
+        if event["resource"]["prefect.resource.id"] == "evergreen://models/adapter"
+        for part in event["related"]
+    }
+    assert "evergreen://conversations/split" in sources
+
+
+def test_no_planted_value_is_anywhere_in_what_was_written(run: Run) -> None:
+    """Every byte below EVERGREEN_HOME: databases, logs, artifacts, Parquet read back too."""
+    # The slice is a seeded sample of the generated rows; none of all their values may be there.
+    planted = {
+        span.entity_value
+        for sample in pii_sentences(2000, SEED)
+        for span in sample.spans
+        if span.entity_type in PLANTED
+    }
+    assert len(planted) > 300
+    needles = [value.encode() for value in planted if len(value) >= 7]
+    files = [path for path in run.home.rglob("*") if path.is_file()]
+    assert len(files) > 50
+    texts = 0
+    for path in files:
+        content = path.read_bytes()
+        if path.suffix == ".parquet":
+            content += json.dumps(pq.read_table(path).to_pylist(), ensure_ascii=False).encode()
+            texts += 1
+        leaked = [needle for needle in needles if needle in content]
+        assert not leaked, f"{path}: {leaked[:3]!r}"
+    assert texts >= 4
+
+
+def test_the_registered_model_loads_and_answers_through_mlflow(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    monkeypatch.setenv("EVERGREEN_HOME", str(run.home))
+    mlflow.set_tracking_uri(f"sqlite:///{run.home / 'mlflow' / 'mlflow.db'}")
+    model = mlflow.pyfunc.load_model("models:/evergreen@champion")
+    answers = model.predict(["how is it in oslo on day 3?"])
+    assert len(answers) == 1
+    assert isinstance(answers[0], str)
+
+
+def test_ask_base_and_champion(run: Run) -> None:
+    for model in ("base", "champion", "1"):
+        assert run.json("ask", "how is it in lima?", "--model", model)["model"] == model
+
+
+def test_status_and_show(run: Run) -> None:
+    status = run.json("status")
+    assert status["champion"]["version"] == "1"
+    assert status["trainings"][0]["decision"] == "promote"
+    shown = run.json("models", "show", "champion")
+    assert shown["metrics"]["holdout_loss_challenger"] == pytest.approx(
+        run.report["evaluation"]["challenger"]["loss"]
+    )
+
+
+def test_a_damaged_snapshot_is_made_again(run: Run) -> None:
+    shard = next((run.home / "snapshots").glob("train-*/part-00000.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-9])
+    again = run.retrain()
+    assert not again["cached"]["split"]
+    assert again["cached"]["scrub"]
+    assert again["cached"]["train"]
+    assert again["verdict"]["decision"] == "unchanged"
+
+
+def test_a_challenger_that_is_no_better_is_registered_but_not_promoted(
+    run: Run, tmp_path: Path, tiny_model: Path
+) -> None:
+    """Trained for one step at a tiny rate, it cannot beat the champion."""
+    settings = tiny_settings(
+        tmp_path,
+        tiny_model,
+        data={"sources": [str(run.data)], "seed": SEED},
+    )
+    settings.write_text(settings.read_text().replace("max_steps: 40", "max_steps: 1"))
+    done = evergreen(
+        "retrain", "--config", settings, "--json", home=run.home, EVERGREEN_TRAIN__ZERO_STAGE="3"
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads(done.stdout)
+    assert report["verdict"]["decision"] == "keep"
+    assert report["verdict"]["bar"] == "champion"
+    versions = {tuple(v["aliases"]): v for v in run.json("models", "list")}
+    assert versions[("champion",)]["version"] == "1"
+    assert versions[("challenger",)]["version"] == "2"
+    assert "against the champion" in versions[("challenger",)]["reason"]
+
+
+def test_another_tokenizer_than_the_champions_is_refused(
+    run: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    from tests.commands import assert_one_line_error
+
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    text = (other / "tokenizer.json").read_text("utf-8")
+    (other / "tokenizer.json").write_text(text.replace("<|system|>", "<|sistem|>"), "utf-8")
+    settings = tiny_settings(tmp_path, other, data={"sources": [str(run.data)], "seed": SEED})
+    done = evergreen("retrain", "--config", settings, home=run.home)
+    assert_one_line_error(done, "another tokenizer", "set `name`")

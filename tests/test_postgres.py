@@ -1,0 +1,240 @@
+"""Prefect and MLflow on a real Postgres, as the team server has them."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+
+from data_contracts.errors import RegistryError
+from data_contracts.snapshots import RowAccount, Snapshot
+from data_contracts.workspace import Workspace
+from infra.local import environment, free_port, prefect_server
+from models.adapters import Adapter
+from models.base import Base
+from tasks import processes, registry, tracking
+
+psycopg2 = pytest.importorskip("psycopg2", reason="needs the extra `postgres`")
+
+USER = "evergreen"
+START_SECONDS = 30
+
+FLOW = """
+from prefect import flow, task
+
+@task
+def double(number: int) -> int:
+    return number * 2
+
+@flow(name="on-postgres")
+def doubled(number: int) -> int:
+    return double(number)
+
+print("answer", doubled(21))
+"""
+
+
+class Postgres(NamedTuple):
+    port: int
+    password: str
+
+    def url(self, database: str, driver: str = "postgresql") -> str:
+        return f"{driver}://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
+
+
+def binaries() -> Path:
+    """The folder of initdb and postgres; Debian keeps them off PATH."""
+    versions = Path("/usr/lib/postgresql").glob("*/bin")
+    for folder in sorted(versions, key=lambda bin: float(bin.parent.name), reverse=True):
+        if (folder / "initdb").exists() and (folder / "postgres").exists():
+            return folder
+    if (found := shutil.which("initdb")) and shutil.which("postgres"):
+        return Path(found).parent
+    pytest.skip("no Postgres here: install Debian's package `postgresql` to run this")
+
+
+def as_postgres() -> list[str]:
+    """What to put before a command: Postgres refuses to run as root."""
+    if os.geteuid() != 0:
+        return []
+    if not shutil.which("runuser"):
+        pytest.skip("Postgres does not run as root, and there is no runuser")
+    return ["runuser", "-u", "postgres", "--"]
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """A Postgres with the databases `prefect` and `mlflow`, gone after the module."""
+    folder, user = binaries(), as_postgres()
+    # Not below pytest's own folder, which the user `postgres` may not enter.
+    with tempfile.TemporaryDirectory(prefix="evergreen-postgres-") as scratch:
+        data = Path(scratch) / "data"
+        server = Postgres(free_port(), secrets.token_hex(16))
+        secret = Path(scratch) / "password"
+        secret.write_text(server.password, encoding="utf-8")
+        if user:
+            for path in (Path(scratch), secret):
+                shutil.chown(path, "postgres")
+        initdb = [
+            *(folder / "initdb", "--pgdata", data, "--username", USER, "--pwfile", secret),
+            *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"),
+        ]
+        subprocess.run([*user, *initdb], check=True, cwd=scratch, capture_output=True)
+        with (Path(scratch) / "log").open("w", encoding="utf-8") as log:
+            process = processes.start(
+                [
+                    *(*user, str(folder / "postgres"), "-D", str(data), "-c", "fsync=off"),
+                    *("-k", scratch, "-h", "127.0.0.1", "-p", str(server.port)),
+                ],
+                stdout=log,
+            )
+        try:
+            for database in ("prefect", "mlflow"):
+                execute(server, "postgres", f"CREATE DATABASE {database}")
+            yield server
+        finally:
+            # A plain end would wait for MLflow's pooled connections.
+            stop = [folder / "pg_ctl", "-D", data, "-m", "immediate", "stop"]
+            subprocess.run([*user, *stop], check=False, cwd=scratch, capture_output=True)
+            processes.stop(process)
+
+
+def execute(server: Postgres, database: str, statement: str) -> list[tuple[object, ...]]:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            connection = psycopg2.connect(server.url(database))
+            break
+        except psycopg2.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+    finally:
+        connection.close()
+
+
+def test_prefect_keeps_flow_runs_on_postgres(
+    postgres: Postgres, workspace: Workspace, tmp_path: Path
+) -> None:
+    service = prefect_server(workspace, free_port())
+    database = postgres.url("prefect", "postgresql+asyncpg")
+    service.start(environment(workspace) | {"PREFECT_API_DATABASE_CONNECTION_URL": database})
+    try:
+        service.wait()
+        api = f"{service.url}/api"
+        script = tmp_path / "doubled.py"
+        script.write_text(FLOW, encoding="utf-8")
+        ran = subprocess.run(
+            [sys.executable, str(script)],
+            env={**os.environ, **environment(workspace), "PREFECT_API_URL": api},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert "answer 42" in ran.stdout, ran.stderr
+        (run,) = httpx.post(f"{api}/flow_runs/filter", json={}, timeout=10).json()
+    finally:
+        service.stop()
+    assert run["state_type"] == "COMPLETED"
+    assert run["parameters"] == {"number": 21}
+    stored = execute(postgres, "prefect", "SELECT id::text, state_type::text FROM flow_run")
+    assert stored == [(run["id"], "COMPLETED")]
+    assert not list(workspace.prefect.glob("*.db"))
+
+
+def test_a_champion_is_kept_on_postgres(
+    postgres: Postgres, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    settings = tracking.TrackingSettings(uri=postgres.url("mlflow"))
+    client = tracking.connect(settings, workspace)
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    adapter = Adapter.at(folder)
+    base = Base(
+        id="tiny",
+        revision=None,
+        path=str(tmp_path),
+        digest="0" * 64,
+        tokenizer_digest="1" * 64,
+        dtype="float32",
+    )
+    holdout = Snapshot(
+        path=str(tmp_path), digest="2" * 64, account=RowAccount(rows_in=1, rows_out=1)
+    )
+    with tracking.training_run(client, "one", tags={}, params={"rank": 8}) as run_id:
+        tracking.log_step(1, loss=2.0)
+
+    def register() -> registry.Version:
+        return registry.register(
+            client,
+            "tiny",
+            adapter=adapter,
+            base=base,
+            holdout=holdout,
+            run_id=run_id,
+            tags={registry.LOSS_TAG: "1.5", registry.REASON_TAG: "the first"},
+        )
+
+    version = register()
+    assert register().version == version.version == "1"
+    assert registry.champion(client, "tiny") is None
+
+    client.set_registered_model_alias("tiny", "champion", version.version)
+
+    reigning = registry.champion(tracking.connect(settings, workspace), "tiny")
+    assert reigning is not None
+    assert (reigning.version, reigning.holdout_loss) == ("1", 1.5)
+    loaded = registry.load(reigning)
+    assert loaded.adapter.digest == adapter.digest
+    assert loaded.base == base
+    stored = execute(postgres, "mlflow", "SELECT alias, version FROM registered_model_aliases")
+    assert stored == [("champion", 1)]
+    # Artifacts are below the workspace, not in ./mlruns.
+    assert (workspace.mlflow / "artifacts").is_dir()
+    assert not list(elsewhere.iterdir())
+
+
+def test_a_refused_connection_does_not_show_the_password(
+    postgres: Postgres, workspace: Workspace
+) -> None:
+    wrong = postgres._replace(password="not-the-password")
+    settings = tracking.TrackingSettings(uri=wrong.url("mlflow"))
+    with pytest.raises(RegistryError) as refused:
+        tracking.connect(settings, workspace)
+    assert "127.0.0.1" in str(refused.value)
+    assert "not-the-password" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "ours"),
+    [
+        ("sqlite:////somewhere/mlflow.db", True),
+        ("postgresql://user@host/mlflow", True),
+        ("postgresql+psycopg2://user@host/mlflow", True),
+        ("http://mlflow:5000", False),
+        ("https://mlflow.example.com", False),
+    ],
+)
+def test_artifacts_are_a_servers_business_and_otherwise_ours(
+    uri: str, ours: bool, workspace: Workspace
+) -> None:
+    location = tracking.artifact_location(uri, workspace)
+    assert location == ((workspace.mlflow / "artifacts").as_uri() if ours else None)
