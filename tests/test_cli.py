@@ -192,7 +192,7 @@ def test_no_disk_space(prefect_api: str, tmp_path: Path) -> None:
         "from flows.cli import main; main()"
     )
     done = subprocess.run(
-        command()[:1] + ["-c", script],
+        [*command()[:1], "-c", script],
         env=environment(tmp_path / "home"),
         capture_output=True,
         text=True,

@@ -60,11 +60,11 @@ def main() -> None:
 
 def run() -> int:
     try:
-        app(standalone_mode=False)
+        # Without standalone mode typer.Exit(code) comes back as the return value.
+        code = app(standalone_mode=False)
+        return code if isinstance(code, int) else 0
     except EvergreenError as error:
         return _fail(str(error), error.exit_code)
-    except typer.Exit as stop:
-        return int(stop.exit_code)
     except typer.Abort:
         return _fail("stopped -- run the same command again to go on where it was", 130)
     except KeyboardInterrupt:
@@ -79,7 +79,6 @@ def run() -> int:
         if hasattr(error, "format_message"):  # click's usage errors
             return _fail(f"{error.format_message()} -- see `evergreen --help`", 2)
         raise
-    return 0
 
 
 def _fail(message: str, code: int) -> int:
