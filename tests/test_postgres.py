@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
+import mlflow
 import pytest
 
 from data_contracts.errors import RegistryError
@@ -105,6 +106,14 @@ def postgres() -> Iterator[Postgres]:
             stop = [folder / "pg_ctl", "-D", data, "-m", "immediate", "stop"]
             subprocess.run([*user, *stop], check=False, cwd=scratch, capture_output=True)
             processes.stop(process)
+
+
+@pytest.fixture(autouse=True)
+def mlflow_forgets() -> Iterator[None]:
+    """No later test is to look for this Postgres."""
+    yield
+    mlflow.set_tracking_uri("")
+    mlflow.set_registry_uri("")
 
 
 def execute(server: Postgres, database: str, statement: str) -> list[tuple[object, ...]]:

