@@ -6,14 +6,18 @@ and exits with `exit_code`; nothing else in Evergreen is ever caught for display
 
 
 class EvergreenError(Exception):
-    """A problem the user can act on: what is wrong and what to do about it."""
+    """A problem the user can act on: what is wrong and what to do about it.
+
+    `transient` says that it may be gone when tried again (a network that did not answer).
+    """
 
     exit_code = 1
 
-    def __init__(self, problem: str, fix: str) -> None:
+    def __init__(self, problem: str, fix: str, *, transient: bool = False) -> None:
         super().__init__(problem, fix)
         self.problem = problem
         self.fix = fix
+        self.transient = transient
 
     def __str__(self) -> str:
         return f"{self.problem} -- {self.fix}"

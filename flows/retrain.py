@@ -89,7 +89,7 @@ def retrain(settings: Settings) -> RetrainReport:
             cached=dict(cached),
             seconds=perf_counter() - started,
         )
-        report = promote_task(report, trained, base, parts, settings, workspace)
+        report = promote_task(report, trained, base, parts, champion, settings, workspace)
         report = report.model_copy(update={"seconds": perf_counter() - started})
     publish(report)
     return report
@@ -168,6 +168,7 @@ def promote_task(
     trained: TrainedRun,
     base: Base,
     parts: Split,
+    champion: registry.LoadedVersion | None,
     settings: Settings,
     workspace: Workspace,
 ) -> RetrainReport:
@@ -181,6 +182,7 @@ def promote_task(
         base=base,
         holdout=parts.holdout,
         run_id=trained.run_id,
+        judged_against=champion.version.version if champion else None,
         tags={
             "prefect.flow_run_id": report.flow_run_id,
             "evergreen.evaluate.max_items": str(settings.evaluate.max_items),

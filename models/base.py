@@ -182,6 +182,7 @@ def _download(model_id: str, revision: str | None, cache: Path) -> Path:
         raise ModelError(
             f"cannot get {model_id} from the Hugging Face hub ({reason})",
             "check model.base, model.revision, the network and HF_TOKEN, or use a local folder",
+            transient=isinstance(error, OSError),
         ) from error
     return Path(folder)
 

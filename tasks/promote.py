@@ -35,12 +35,14 @@ def promote(
     base: Base,
     holdout: Snapshot,
     run_id: str,
+    judged_against: str | None,
     tags: dict[str, str],
 ) -> Promotion:
     """Register the challenger (once) and move the aliases as the verdict decided.
 
     Safe to repeat after a crash at any point: each step looks before it writes, and
-    `previous` is set before `champion` moves.
+    `previous` is set before `champion` moves. `judged_against` is the version that was
+    champion when the challenger was judged.
 
     Raises:
         RegistryError: another promotion changed the champion since the verdict.
@@ -63,7 +65,7 @@ def promote(
     before = registry.champion(client, name)
     changed = False
     if verdict.decision == "promote" and (before is None or before.version != version.version):
-        if (verdict.bar == "champion") != (before is not None):
+        if judged_against != (before and before.version):
             raise RegistryError(
                 f"the champion of {name!r} changed while this challenger was judged",
                 "run the retrain again; it will be judged against the new one",

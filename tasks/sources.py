@@ -102,6 +102,7 @@ def find_files(path: str) -> list[str]:
         raise DataError(
             f"cannot look at {path} ({_first_line(error)})",
             "check the address, the network and the credentials",
+            transient=isinstance(error, OSError),
         ) from error
     if not found:
         raise DataError(f"nothing at {path}", "check the path given with --data or data.paths")
@@ -147,7 +148,11 @@ def _inspect_file(uri: str) -> SourceFile:
         else:
             lines = sum(1 for _ in _json_lines(uri))
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"cannot read {uri} ({_first_line(error)})", "check the file") from error
+        raise DataError(
+            f"cannot read {uri} ({_first_line(error)})",
+            "check the file",
+            transient=isinstance(error, OSError) and not isinstance(error, pa.ArrowException),
+        ) from error
     if lines == 0:
         raise DataError(f"{uri} has no rows", "remove it or fill it")
     return SourceFile(

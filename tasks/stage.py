@@ -130,8 +130,8 @@ def stage_task(
         produces: key of the asset it materialises, below `evergreen://`.
         description: one line about the asset.
         code: modules or packages whose source decides the result; None never caches.
-        retries: attempts after a failure, with growing delay and jitter. User errors
-            are never retried.
+        retries: attempts after a failure, with growing delay and jitter; errors that
+            trying again cannot mend are not retried.
     """
     asset = Asset(
         key=f"evergreen://{produces}",
@@ -157,7 +157,8 @@ def stage_task(
 
 
 def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
-    return not isinstance(state.result(raise_on_failure=False), EvergreenError)
+    error = state.result(raise_on_failure=False)
+    return error.transient if isinstance(error, EvergreenError) else True
 
 
 class OneLineUserErrors(logging.Filter):
