@@ -107,7 +107,7 @@ def better(
         [mine.loss_sum - its.loss_sum for mine, its in zip(challenger, bar, strict=True)]
     )
     value = float(difference.sum() / tokens.sum())
-    threshold = -settings.min_improvement
+    threshold = 0.0 - settings.min_improvement
     low: float | None = None
     high: float | None = None
     if len(tokens) < settings.min_items:
@@ -134,7 +134,7 @@ def better(
         reason = (
             f"held-out loss {value:+.3f} nats a token against the {bar_name}"
             f" ({settings.confidence:.0%} interval {low:+.3f} to {high:+.3f},"
-            f" {len(tokens)} conversations), must be below {threshold:+.3f}"
+            f" {len(tokens)} conversations), must be below {threshold:.3f}"
         )
     return Gate(
         name=f"held-out loss below the {bar_name}'s",

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -104,7 +105,8 @@ def launch(spec_file: Path, count: int, on_event: Callable[[Event], None]) -> No
     folder = spec_file.parent
     job = processes.start(
         [
-            *("torchrun", "--standalone", "--nproc_per_node", str(count)),
+            *(sys.executable, "-m", "torch.distributed.run"),
+            *("--standalone", "--nproc_per_node", str(count)),
             *("--log-dir", str(folder / "torchrun")),
             *("-m", "models.finetune", str(spec_file)),
         ],
@@ -112,6 +114,9 @@ def launch(spec_file: Path, count: int, on_event: Callable[[Event], None]) -> No
             **os.environ,
             "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count)),
             "PYTHONUNBUFFERED": "1",
+            # DeepSpeed compiles a kernel with the ninja that is installed beside Python,
+            # also where the environment is not activated.
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         },
     )
     events: TypeAdapter[Event] = TypeAdapter(Event)

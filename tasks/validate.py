@@ -4,6 +4,7 @@ Rows that break a rule go to quarantine with the rule's name; the others go on. 
 Docs hold counts and rules, never a value of a row.
 """
 
+import logging
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -197,6 +198,7 @@ def run_suites(
     """{table: [expectation result as a dict]} from an in-memory Great Expectations context."""
     import great_expectations as gx
 
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     context.delete_data_docs_site("local_site")  # it would write to the system's temporary folder
