@@ -1,5 +1,7 @@
 """Deployments: what `evergreen up` serves. `prefect.yaml` has the same for a work pool."""
 
+import sys
+from pathlib import Path
 from typing import cast
 
 from prefect import serve
@@ -10,9 +12,9 @@ from flows.retrain import retrain
 from flows.settings import load_settings
 
 
-def serve_all() -> None:
-    """Register the deployments and run what is asked of them until stopped."""
-    settings = load_settings()
+def serve_all(config: Path | None) -> None:
+    """Register the deployments, with the settings of `config`, and run what is asked of them."""
+    settings = load_settings(config)
     deployment = retrain.to_deployment(
         "retrain",
         description="Retrain with these settings; change any of them for one run.",
@@ -26,4 +28,4 @@ def serve_all() -> None:
 
 
 if __name__ == "__main__":
-    serve_all()
+    serve_all(Path(sys.argv[1]) if len(sys.argv) > 1 else None)

@@ -240,7 +240,10 @@ def test_up_serves_deployments_and_stops_what_it_started(tiny_model: Path, tmp_p
     log = tmp_path / "up.log"
     with log.open("w") as out:
         up = subprocess.Popen(
-            command("up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1])),
+            command(
+                *("up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1])),
+                *("--config", tiny_settings(tmp_path, tiny_model, data={"sources": [str(data)]})),
+            ),
             env=env,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -257,14 +260,9 @@ def test_up_serves_deployments_and_stops_what_it_started(tiny_model: Path, tmp_p
 
         # A run of the deployment, as the UI or a schedule starts it.
         deployment = httpx.get(f"{api}/deployments/name/retrain/retrain").json()
-        settings = deployment["parameters"]["settings"]
-        settings["data"]["sources"] = [{"path": str(data)}]
-        settings["model"] = {"base": str(tiny_model), "dtype": "float32"}
-        settings["train"] |= {"max_length": 96, "max_steps": 4}
-        settings["evaluate"]["samples"] = 0
         flow_run = httpx.post(
             f"{api}/deployments/{deployment['id']}/create_flow_run",
-            json={"parameters": {"settings": settings}, "state": {"type": "SCHEDULED"}},
+            json={"state": {"type": "SCHEDULED"}},
         ).json()
 
         def state() -> str:

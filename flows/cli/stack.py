@@ -40,6 +40,9 @@ def up(
     ] = None,
     prefect_port: Annotated[int | None, typer.Option(help="Default 4200, or any free one.")] = None,
     mlflow_port: Annotated[int | None, typer.Option(help="Default 5000, or any free one.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file of settings for the deployments.")
+    ] = None,
 ) -> None:
     """Start the local stack: Prefect and MLflow with their UIs, and the deployments served.
 
@@ -47,6 +50,9 @@ def up(
 
     Example: `evergreen up`
     """
+    from flows.settings import load_settings
+
+    load_settings(config)  # wrong settings are told now, not in the runner's log
     workspace = Workspace.current()
     workspace.create()
     if running := running_services(workspace):
@@ -70,7 +76,7 @@ def up(
             service.wait()
         record_services(workspace, services)
         if only != "mlflow":
-            runner = _serve_deployments(workspace, services[0])
+            runner = _serve_deployments(workspace, services[0], config)
         for service in services:
             ui = {"the Prefect server": "Prefect UI", "the MLflow server": "MLflow UI"}
             console.print(f"[bold]{ui[service.name]}:[/bold] {service.url}")
@@ -92,13 +98,18 @@ def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - 
     raise KeyboardInterrupt
 
 
-def _serve_deployments(workspace: Workspace, server: Service) -> "subprocess.Popen[str]":
+def _serve_deployments(
+    workspace: Workspace, server: Service, config: Path | None
+) -> "subprocess.Popen[str]":
     from tasks import processes
 
     log = (workspace.prefect / "runner.log").open("a", encoding="utf-8")
     with log:
         return processes.start(
-            [sys.executable, "-m", "flows.deployments"],
+            [
+                *(sys.executable, "-m", "flows.deployments"),
+                *([str(config.absolute())] if config else []),
+            ],
             env={
                 **os.environ,
                 **environment(workspace),
