@@ -1,8 +1,8 @@
 """A record is one conversation in OpenAI chat message format.
 
 `parse_record` turns one source row of any supported shape into a `Record`, or
-raises `RowRejected` with the rule it broke. What a *valid* conversation is (roles,
-lengths, who speaks) is the contract's business, not the parser's.
+raises `RowRejected` with the rule it broke. What a *valid* conversation is (lengths,
+who speaks) is the contract's business, not the parser's.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.digests import digest_json
 from data_contracts.errors import RowRejected
+
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
 Text = Annotated[str, Field(strict=True)]
 
@@ -107,6 +109,8 @@ def _message(turn: Any) -> Message:
     role, content = turn.get("role"), turn.get("content")
     if not isinstance(role, str):
         raise RowRejected("messages.role: missing or not text")
+    if role not in ROLES:  # free text here would pass the scrub unseen
+        raise RowRejected("messages.role: no such role")
     if isinstance(content, list):  # OpenAI content parts
         parts = [part.get("text") for part in content if isinstance(part, Mapping)]
         texts = [part for part in parts if isinstance(part, str)]

@@ -7,7 +7,6 @@ written last (object stores). Readers check every shard against its sha256.
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -20,11 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from data_contracts.digests import digest_bytes, digest_file, digest_model
 from data_contracts.errors import DataError
+from data_contracts.partial import partial_folder, publish
 from data_contracts.records import Record
 
 MANIFEST = "manifest.json"
 QUARANTINE = "quarantine.parquet"
-PARTIAL = ".partial-"
 
 RECORD_SCHEMA = pa.schema(
     [
@@ -190,9 +189,7 @@ class SnapshotWriter:
     def __enter__(self) -> Self:
         if self._local:
             Path(self._root).mkdir(parents=True, exist_ok=True)
-        self._folder = Path(
-            tempfile.mkdtemp(prefix=PARTIAL, dir=self._root if self._local else None)
-        )
+        self._folder = partial_folder(Path(self._root) if self._local else None)
         return self
 
     def __exit__(
@@ -255,8 +252,7 @@ class SnapshotWriter:
         target = f"{self._root.rstrip('/')}/{name}"
         if self._local:
             shutil.rmtree(target, ignore_errors=True)  # the same content, or a damaged copy of it
-            self._folder.chmod(0o755)
-            self._folder.rename(target)
+            publish(self._folder, Path(target))
             return
         for shard in (*self._shards, Shard(name=QUARANTINE, rows=0, bytes=0, sha256="")):
             self._fs.put_file(str(self._folder / shard.name), f"{target}/{shard.name}")
@@ -274,12 +270,6 @@ class SnapshotWriter:
         return Shard(
             name=name, rows=table.num_rows, bytes=path.stat().st_size, sha256=digest_file(path)
         )
-
-
-def remove_partial(root: Path) -> None:
-    """Remove what a killed writer left. Only call while no other writer can be at work."""
-    for folder in root.glob(f"{PARTIAL}*"):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_records(

@@ -157,16 +157,18 @@ def _counts(title: str, counts: dict[str, int]) -> str:
     return f"**{title}**\n\n" + _table([{"name": name, "count": n} for name, n in counts.items()])
 
 
-def _coverage(scrub: ScrubReport) -> str:
+def labelled_table(scrub: ScrubReport) -> list[dict[str, Any]]:
     """How much of what the source labels as personal data the scrub replaced as a whole."""
-    looked_for = {name: n for name, n in scrub.labelled.items() if name in scrub.findings}
-    if not looked_for:
-        return ""
-    rows = [
-        {"entity": name, "labelled": count, "replaced": scrub.covered.get(name, 0)}
-        for name, count in looked_for.items()
+    return [
+        {"label": name, "spans": count, "replaced": scrub.covered.get(name, 0)}
+        for name, count in scrub.labelled.items()
     ]
-    return "**Labelled personal data in the source**\n\n" + _table(rows)
+
+
+def _coverage(scrub: ScrubReport) -> str:
+    if not scrub.labelled:
+        return ""
+    return "**Personal data that the source labels**\n\n" + _table(labelled_table(scrub))
 
 
 def _samples(evaluation: Evaluation) -> str:

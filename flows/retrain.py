@@ -12,8 +12,8 @@ from prefect.runtime import flow_run
 
 from data_contracts.contract import load_contract
 from data_contracts.errors import ModelError, StackError
+from data_contracts.partial import remove_abandoned
 from data_contracts.policy import load_policy
-from data_contracts.snapshots import remove_partial
 from data_contracts.workspace import Workspace
 from flows.report import RetrainReport, as_markdown, row_table
 from flows.settings import Settings
@@ -51,7 +51,7 @@ def retrain(settings: Settings) -> RetrainReport:
     policy = load_policy(settings.scrub.policy)
     contract = load_contract(settings.contract.path)
     with only_one(settings.name, workspace), cache_hits() as cached:
-        remove_partial(workspace.snapshots)
+        remove_abandoned(workspace.snapshots)
         listing = ingest_task(settings.data)
         scrubbed = scrub_task(listing, policy, workspace)
         validated = validate_task(scrubbed, contract, settings.contract, workspace)

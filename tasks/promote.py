@@ -47,6 +47,13 @@ def promote(
     Raises:
         RegistryError: another promotion changed the champion since the verdict.
     """
+    judged = {
+        **tags,
+        registry.HOLDOUT_TAG: holdout.digest,
+        registry.LOSS_TAG: f"{evaluation.challenger.loss:.6f}",
+        registry.DECISION_TAG: verdict.decision,
+        registry.REASON_TAG: verdict.reason,
+    }
     version = registry.register(
         client,
         name,
@@ -54,13 +61,8 @@ def promote(
         base=base,
         holdout=holdout,
         run_id=run_id,
-        tags={
-            **tags,
-            registry.HOLDOUT_TAG: holdout.digest,
-            registry.LOSS_TAG: f"{evaluation.challenger.loss:.6f}",
-            registry.DECISION_TAG: verdict.decision,
-            registry.REASON_TAG: verdict.reason,
-        },
+        # An unchanged champion keeps the verdict that made it champion.
+        tags=judged if verdict.decision != "unchanged" else {},
     )
     before = registry.champion(client, name)
     changed = False

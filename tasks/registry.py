@@ -155,11 +155,13 @@ def register(
     run_id: str,
     tags: dict[str, str],
 ) -> Version:
-    """The version that holds this adapter, made if there is none yet."""
+    """The version that holds this adapter, made if there is none yet; its tags are the newest."""
     import mlflow
 
     for version in versions(client, name):
         if version.adapter_digest == adapter.digest:
+            for tag, value in tags.items():
+                client.set_model_version_tag(name, version.version, tag, value)
             return version
     _ensure_model(client, name)
     with tempfile.TemporaryDirectory() as scratch:

@@ -105,7 +105,7 @@ def find_files(path: str) -> list[str]:
             transient=isinstance(error, OSError),
         ) from error
     if not found:
-        raise DataError(f"nothing at {path}", "check the path given with --data or data.paths")
+        raise DataError(f"nothing at {path}", "check the path given with --data or in data.sources")
     known = sorted(file for file in found if _format(file))
     if not known:
         raise DataError(

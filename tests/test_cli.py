@@ -86,10 +86,13 @@ def test_validate_a_file(
     good = write_jsonl(tmp_path / "good.jsonl", conversations(3))
     done = in_process(monkeypatch, capsys, "validate", str(good), "--json")
     assert (done.returncode, json.loads(done.stdout)["broken"]) == (0, 0)
-    pirate = {"messages": [{"role": "pirate", "content": "arr"}, {"role": "user", "content": "?"}]}
-    bad = write_jsonl(tmp_path / "bad.jsonl", [*conversations(3), pirate])
+    pirate = {"messages": [{"role": "pirate", "content": "arr"}]}
+    alone = {"messages": [{"role": "user", "content": "anyone?"}]}
+    bad = write_jsonl(tmp_path / "bad.jsonl", [*conversations(3), pirate, alone])
     done = in_process(monkeypatch, capsys, "validate", str(bad), "--json")
-    assert (done.returncode, json.loads(done.stdout)["broken"]) == (1, 1)
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["broken"]) == (1, 1)
+    assert found["unreadable"] == {"messages.role: no such role": 1}
 
 
 # -- bad input ---------------------------------------------------------------------------

@@ -90,6 +90,9 @@ def test_a_challenger_that_is_kept_out_is_registered(models: Registry) -> None:
     assert models.aliases() == {"champion": "1", "challenger": "2"}
     promoted = models.promote("second", "promote", "1")
     assert promoted.version == "2"
+    assert registry.find(models.client, NAME, "2").decision == "promote"
+    models.promote("second", "unchanged", "2")
+    assert registry.find(models.client, NAME, "2").decision == "promote"
     assert models.aliases() == {"champion": "2", "previous": "1"}
 
 

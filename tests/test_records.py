@@ -50,6 +50,7 @@ def test_supported_shapes(row: dict[str, object], expected: list[str]) -> None:
         ({"messages": "hi"}, "messages: not a list"),
         ({"messages": ["hi"]}, "messages: a turn is not an object"),
         ({"messages": [{"content": "hi"}]}, "messages.role: missing or not text"),
+        ({"messages": [{"role": "jo@x.org", "content": "a"}]}, "messages.role: no such role"),
         ({"messages": [{"role": "user"}]}, "messages.content: missing or not text"),
         ({"messages": [{"role": "user", "content": [{"image": 1}]}]}, "messages.content: missing"),
         ({"messages": chat("\ud800")}, "messages: invalid Unicode (lone surrogate)"),

@@ -1,5 +1,6 @@
 """Snapshots are whole or not there, and notice when they were changed."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from data_contracts.errors import DataError
+from data_contracts.partial import PREFIX, partial_folder, remove_abandoned
 from data_contracts.records import Message, Record
 from data_contracts.snapshots import (
-    PARTIAL,
     QuarantinedRow,
     RowAccount,
     SnapshotWriter,
-    remove_partial,
     write_records,
 )
 
@@ -64,11 +64,14 @@ def test_nothing_is_left_of_a_failed_write(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_writers_remains_are_removed(tmp_path: Path) -> None:
-    (tmp_path / f"{PARTIAL}abc").mkdir()
+def test_a_killed_writers_remains_are_removed_and_no_others(tmp_path: Path) -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    (tmp_path / f"{PREFIX}{process.pid}-abc").mkdir()
+    at_work = partial_folder(tmp_path)
     kept = write_records(str(tmp_path), "x", records(1), parent=None, provenance={})
-    remove_partial(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [Path(kept.path).name]
+    remove_abandoned(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {Path(kept.path).name, at_work.name}
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "delete", "manifest"])

@@ -123,7 +123,7 @@ def run_retrain(settings: "Settings", api: PrefectApi) -> "RetrainReport":
 
 
 def show_summary(report: "RetrainReport") -> None:
-    from flows.report import row_table, score_table
+    from flows.report import labelled_table, row_table, score_table
 
     show_table("Rows", row_table(report))
     console.print(str(report.rows))
@@ -134,16 +134,10 @@ def show_summary(report: "RetrainReport") -> None:
     scrub = report.scrub
     show_table(
         "Personal data replaced",
-        [
-            {
-                "entity": entity,
-                "found": found,
-                "labelled in the source": scrub.labelled.get(entity),
-                "of these replaced": scrub.covered.get(entity),
-            }
-            for entity, found in scrub.findings.items()
-        ],
+        [{"entity": entity, "found": found} for entity, found in scrub.findings.items()],
     )
+    if scrub.labelled:
+        show_table("Personal data that the source labels", labelled_table(scrub))
     training = report.training
     show_table(
         "Training",

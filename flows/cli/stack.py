@@ -65,7 +65,7 @@ def up(
         services.append(prefect_server(workspace, choose_port(prefect_port, 4200)))
     if only != "prefect":
         services.append(mlflow_server(workspace, choose_port(mlflow_port, 5000)))
-    for name in (signal.SIGTERM, signal.SIGHUP):
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _interrupt)
     runner: subprocess.Popen[str] | None = None
     try:
