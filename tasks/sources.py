@@ -244,7 +244,10 @@ PII_ROWS = 1000
 
 
 def pii_sentences(count: int, seed: int) -> list[Any]:
-    """`presidio-evaluator` InputSamples: generated sentences with labelled personal data."""
+    """`presidio-evaluator` InputSamples: generated sentences with labelled personal data.
+
+    The same for the same seed, but for moments in time, which it counts back from now.
+    """
     from presidio_evaluator.data_generator import PresidioSentenceFaker
     from presidio_evaluator.data_generator.faker_extensions import HospitalProvider
     from presidio_evaluator.data_generator.presidio_sentence_faker import (
@@ -264,6 +267,7 @@ def pii_sentences(count: int, seed: int) -> list[Any]:
     ]
     quiet = io.StringIO()  # it prints, and draws a progress bar
     with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+        PresidioSentenceFaker.seed(seed)  # it draws people's initials before it seeds itself
         faker = PresidioSentenceFaker(
             "en_US", lower_case_ratio=0.05, entity_providers=providers, random_seed=seed
         )
