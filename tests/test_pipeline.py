@@ -185,7 +185,9 @@ def test_the_registered_model_loads_and_answers_through_mlflow(
     import mlflow
 
     monkeypatch.setenv("EVERGREEN_HOME", str(run.home))
-    mlflow.set_tracking_uri(f"sqlite:///{run.home / 'mlflow' / 'mlflow.db'}")
+    uri = f"sqlite:///{run.home / 'mlflow' / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
     model = mlflow.pyfunc.load_model("models:/evergreen@champion")
     answers = model.predict(["how is it in oslo on day 3?"])
     assert len(answers) == 1
