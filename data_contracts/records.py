@@ -5,6 +5,7 @@ raises `RowRejected` with the rule it broke. What a *valid* conversation is (len
 who speaks) is the contract's business, not the parser's.
 """
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -37,8 +38,27 @@ class LabelledSpan(BaseModel):
     entity: Text
 
 
+class Served(BaseModel):
+    """How a logged answer, the last message of its record, came about and what was thought of it.
+
+    `feedback` is a score, higher is better (a thumb up is 1, a thumb down 0);
+    `correction` is what should have been answered.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    workload: Text | None = None
+    model_version: Text | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    latency_ms: float | None = None
+    feedback: float | None = None
+    correction: Text | None = None
+
+
 class Record(BaseModel):
-    """One conversation. `created_at` is UTC in ISO 8601; `source` names where it came from."""
+    """One conversation. `created_at` is UTC in ISO 8601; `source` names where it came from;
+    `served` is there if it was read from an inference log."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,6 +67,7 @@ class Record(BaseModel):
     created_at: Text | None = None
     source: Text
     labelled_spans: tuple[LabelledSpan, ...] = ()
+    served: Served | None = None
 
     @property
     def content_digest(self) -> str:
@@ -73,24 +94,37 @@ def parse_record(row: Mapping[str, Any], *, source: str, position: int) -> Recor
         RowRejected: with the rule broken; the row's text is never part of it.
     """
     messages = _messages(row)
-    identifier = row.get("id")
-    if identifier is not None and not isinstance(identifier, str | int):
-        raise RowRejected("id: not a string or integer")
+    identifier = parse_id(row.get("id"))
     return Record(
-        id=str(identifier) if identifier is not None else f"{source}:{position}",
+        id=identifier if identifier is not None else f"{source}:{position}",
         messages=messages,
-        created_at=_timestamp(row.get("created_at")),
+        created_at=parse_moment(row.get("created_at"), "created_at"),
         source=source,
         labelled_spans=_spans(row.get("labelled_spans"), messages),
     )
 
 
+def parse_id(value: Any) -> str | None:
+    """Raises RowRejected: neither a string nor an integer."""
+    if value is not None and not isinstance(value, str | int):
+        raise RowRejected("id: not a string or integer")
+    return None if value is None else str(value)
+
+
+def parse_messages(turns: Any) -> tuple[Message, ...]:
+    """Messages in OpenAI chat format.
+
+    Raises:
+        RowRejected: not a list, or a turn in it is broken.
+    """
+    if not hasattr(turns, "__iter__") or isinstance(turns, str | bytes | Mapping):
+        raise RowRejected("messages: not a list")
+    return tuple(parse_message(turn) for turn in turns)
+
+
 def _messages(row: Mapping[str, Any]) -> tuple[Message, ...]:
     if row.get("messages") is not None:
-        turns = row["messages"]
-        if not hasattr(turns, "__iter__") or isinstance(turns, str | bytes | Mapping):
-            raise RowRejected("messages: not a list")
-        return tuple(_message(turn) for turn in turns)
+        return parse_messages(row["messages"])
     if "prompt" in row and "response" in row:
         pairs = [("user", row["prompt"]), ("assistant", row["response"])]
     elif "instruction" in row and "output" in row:
@@ -100,10 +134,15 @@ def _messages(row: Mapping[str, Any]) -> tuple[Message, ...]:
         pairs = [("user", question), ("assistant", row["output"])]
     else:
         raise RowRejected("messages: missing (nor prompt/response, nor instruction/output)")
-    return tuple(_message({"role": role, "content": content}) for role, content in pairs)
+    return tuple(parse_message({"role": role, "content": content}) for role, content in pairs)
 
 
-def _message(turn: Any) -> Message:
+def parse_message(turn: Any) -> Message:
+    """One message; text parts are joined, and calls of tools become their JSON.
+
+    Raises:
+        RowRejected: with the rule broken.
+    """
     if not isinstance(turn, Mapping):
         raise RowRejected("messages: a turn is not an object")
     role, content = turn.get("role"), turn.get("content")
@@ -115,6 +154,8 @@ def _message(turn: Any) -> Message:
         parts = [part.get("text") for part in content if isinstance(part, Mapping)]
         texts = [part for part in parts if isinstance(part, str)]
         content = "\n".join(texts) if len(texts) == len(content) else None
+    if not content and (calls := turn.get("tool_calls")) is not None:
+        content = _tool_calls(calls)
     if not isinstance(content, str):
         raise RowRejected("messages.content: missing or not text")
     try:
@@ -124,21 +165,43 @@ def _message(turn: Any) -> Message:
     return Message(role=role, content=content)
 
 
-def _timestamp(value: Any) -> str | None:
-    """UTC ISO 8601 from an ISO string, seconds since 1970, or a datetime."""
+def _tool_calls(calls: Any) -> str | None:
+    if not hasattr(calls, "__iter__") or isinstance(calls, str | Mapping):
+        return None
+    functions = [call.get("function") for call in calls if isinstance(call, Mapping)]
+    named = [
+        {"name": function.get("name"), "arguments": function.get("arguments")}
+        for function in functions
+        if isinstance(function, Mapping)
+    ]
+    return json.dumps({"tool_calls": named}, ensure_ascii=False, default=str) if named else None
+
+
+# Later than the year 5138 in seconds: the number counts milliseconds.
+MILLISECONDS = 10**11
+
+
+def parse_moment(value: Any, field: str) -> str | None:
+    """UTC ISO 8601 from an ISO string, (milli)seconds since 1970, or a datetime.
+
+    Raises:
+        RowRejected: naming `field`.
+    """
     if value is None:
         return None
     try:
         if isinstance(value, str):
             value = datetime.fromisoformat(value)
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            value = datetime.fromtimestamp(value, UTC)
+            value = datetime.fromtimestamp(
+                value / 1000 if abs(value) >= MILLISECONDS else value, UTC
+            )
         if isinstance(value, datetime):
             moment = value if value.tzinfo else value.replace(tzinfo=UTC)
             return moment.astimezone(UTC).isoformat(timespec="seconds")
     except (ValueError, OverflowError, OSError):
         pass  # falls through to the one rejection below
-    raise RowRejected("created_at: not a timestamp")
+    raise RowRejected(f"{field}: not a timestamp")
 
 
 def _spans(value: Any, messages: tuple[Message, ...]) -> tuple[LabelledSpan, ...]:

@@ -31,6 +31,20 @@ RECORD_SCHEMA = pa.schema(
         ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
         ("created_at", pa.string()),
         ("source", pa.string()),
+        (
+            "served",
+            pa.struct(
+                [
+                    ("workload", pa.string()),
+                    ("model_version", pa.string()),
+                    ("prompt_tokens", pa.int64()),
+                    ("completion_tokens", pa.int64()),
+                    ("latency_ms", pa.float64()),
+                    ("feedback", pa.float64()),
+                    ("correction", pa.string()),
+                ]
+            ),
+        ),
     ]
 )
 QUARANTINE_SCHEMA = pa.schema(
@@ -207,6 +221,7 @@ class SnapshotWriter:
                 "messages": [message.model_dump() for message in record.messages],
                 "created_at": record.created_at,
                 "source": record.source,
+                "served": record.served and record.served.model_dump(),
             }
         )
         if len(self._rows) >= self.shard_rows:

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -26,7 +27,9 @@ from pydantic import BaseModel, ConfigDict
 
 from data_contracts.digests import digest_bytes, digest_json
 from data_contracts.errors import DataError, RowRejected
+from data_contracts.inference_logs import is_inference_log, parse_inference_log
 from data_contracts.records import Record, parse_record
+from data_contracts.snapshots import MANIFEST, QUARANTINE
 
 SUFFIXES: dict[str, Literal["jsonl", "parquet"]] = {
     ".jsonl": "jsonl",
@@ -50,6 +53,13 @@ class SourceFile(BaseModel):
     sha256: str
 
 
+# What reading a file that is damaged, or gone, or not ours to read raises.
+UNREADABLE = (OSError, EOFError, zlib.error, pa.ArrowException)
+
+# What one row may hold: a longer line is never held in memory as a whole.
+MAX_ROW_BYTES = 32 << 20
+
+
 @dataclass(frozen=True)
 class Row:
     """A row as it stands in its source: JSONL bytes, or a mapping."""
@@ -65,14 +75,27 @@ class Row:
         return digest_bytes(repr(sorted(self.content.items())).encode("utf-8", "surrogatepass"))
 
     def parse(self, source: str) -> Record:
-        """The row as a record.
+        """The row as a record: a conversation, or an inference log's request and answer.
 
         Raises:
             RowRejected: with the rule it broke. No text of the row is in the exception
                 or its context.
         """
+        content = self.decode()
+        if is_inference_log(content):
+            return parse_inference_log(content, source=source)
+        return parse_record(content, source=source, position=self.position)
+
+    def decode(self) -> Mapping[str, Any]:
+        """The row's columns.
+
+        Raises:
+            RowRejected: it is not a JSON object.
+        """
         content = self.content
         if isinstance(content, bytes):
+            if len(content) > MAX_ROW_BYTES:
+                raise RowRejected(f"row: longer than {MAX_ROW_BYTES >> 20} MiB")
             try:
                 content = json.loads(content.decode("utf-8"))
             except UnicodeDecodeError:
@@ -81,7 +104,7 @@ class Row:
                 raise RowRejected("row: not JSON") from None
         if not isinstance(content, Mapping):
             raise RowRejected("row: not a JSON object")
-        return parse_record(content, source=source, position=self.position)
+        return content
 
 
 def find_files(path: str) -> list[str]:
@@ -100,13 +123,13 @@ def find_files(path: str) -> list[str]:
             found = [root] if fs.exists(root) else []
     except (OSError, ValueError, ImportError) as error:
         raise DataError(
-            f"cannot look at {path} ({_first_line(error)})",
+            f"cannot look at {path} ({first_line(error)})",
             "check the address, the network and the credentials",
             transient=isinstance(error, OSError),
         ) from error
     if not found:
         raise DataError(f"nothing at {path}", "check the path given with --data or in data.sources")
-    known = sorted(file for file in found if _format(file))
+    known = sorted(file for file in found if _format(file) and not file.endswith(QUARANTINE))
     if not known:
         raise DataError(
             f"no JSONL or Parquet file at {path}", f"files must end in {', '.join(SUFFIXES)}"
@@ -147,9 +170,9 @@ def _inspect_file(uri: str) -> SourceFile:
                 lines = pq.read_metadata(file).num_rows
         else:
             lines = sum(1 for _ in _json_lines(uri))
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise DataError(
-            f"cannot read {uri} ({_first_line(error)})",
+            f"cannot read {uri} ({first_line(error)})",
             "check the file",
             transient=isinstance(error, OSError) and not isinstance(error, pa.ArrowException),
         ) from error
@@ -157,7 +180,7 @@ def _inspect_file(uri: str) -> SourceFile:
         raise DataError(f"{uri} has no rows", "remove it or fill it")
     return SourceFile(
         uri=uri,
-        name=uri.rsplit("/", 1)[-1],
+        name=_name(uri),
         format=kind,
         rows=lines,
         bytes=size,
@@ -165,7 +188,14 @@ def _inspect_file(uri: str) -> SourceFile:
     )
 
 
-def _first_line(error: BaseException) -> str:
+def _name(uri: str) -> str:
+    """The file's name; a snapshot's shards go by their snapshot's."""
+    fs, path = fsspec.url_to_fs(uri)
+    folder, _, name = path.rpartition("/")
+    return f"{folder.rpartition('/')[2]}/{name}" if fs.exists(f"{folder}/{MANIFEST}") else name
+
+
+def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
@@ -185,11 +215,39 @@ def _contents(file: SourceFile, seed: int) -> Iterable[bytes | Mapping[str, Any]
     return _pii_rows(file.rows, seed)
 
 
+def contents(uri: str) -> Iterator[bytes | Mapping[str, Any]]:
+    """The rows of a file, in order; lines with their line feed.
+
+    Raises:
+        one of UNREADABLE: after all rows that could be had.
+    """
+    return iter(_parquet_rows(uri) if _format(uri) == "parquet" else _json_lines(uri))
+
+
 def _json_lines(uri: str) -> Iterator[bytes]:
     with fsspec.open(uri, "rb", compression="infer") as file:
-        for line in file:
+        for line in split_lines(file):
             if line.strip():
                 yield line
+
+
+def split_lines(file: Any) -> Iterator[bytes]:
+    """Lines with their line feed; of one longer than MAX_ROW_BYTES only that much and one more."""
+    # A damaged gzip file then gives all that can be had of it before it raises.
+    read = getattr(file, "read1", file.read)
+    rest, skipping = b"", False
+    while chunk := read(1 << 20):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if not skipping:
+                yield line + b"\n"
+            skipping = False
+        if len(rest) > MAX_ROW_BYTES:
+            if not skipping:
+                yield rest[: MAX_ROW_BYTES + 1]
+            rest, skipping = b"", True
+    if rest and not skipping:
+        yield rest
 
 
 def _parquet_rows(uri: str) -> Iterator[Mapping[str, Any]]:

@@ -1,6 +1,5 @@
 """MLflow runs: one a training, found again by what it trained."""
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from data_contracts.databases import database_url, without_password
 from data_contracts.errors import RegistryError
 from data_contracts.snapshots import Snapshot
 from data_contracts.workspace import Workspace
@@ -28,9 +28,7 @@ class TrackingSettings(BaseModel):
 
 
 def tracking_uri(settings: TrackingSettings, workspace: Workspace) -> str:
-    uri = settings.uri or f"sqlite:///{workspace.mlflow / 'mlflow.db'}"
-    # Our extra `postgres` installs psycopg2; SQLAlchemy 2.1 takes psycopg unless told.
-    return re.sub(r"^postgresql://", "postgresql+psycopg2://", uri)
+    return database_url(settings.uri or f"sqlite:///{workspace.mlflow / 'mlflow.db'}")
 
 
 def artifact_location(uri: str, workspace: Workspace) -> str | None:
@@ -72,7 +70,7 @@ def connect(settings: TrackingSettings, workspace: Workspace) -> Any:
             )
     except (MlflowException, SQLAlchemyError, ImportError) as error:
         raise RegistryError(
-            f"MLflow at {_without_password(uri)} cannot be used"
+            f"MLflow at {without_password(uri)} cannot be used"
             f" ({str(error).splitlines()[0][:160]})",
             "check tracking.uri, and that the server is up",
         ) from error
@@ -87,10 +85,6 @@ def _check_database(uri: str) -> None:
 
     with create_engine(uri, poolclass=NullPool).connect():
         pass
-
-
-def _without_password(uri: str) -> str:
-    return re.sub(r"//[^/]*@", "//", uri)
 
 
 @contextmanager

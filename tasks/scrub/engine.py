@@ -82,7 +82,15 @@ class Scrubber:
             if result.score >= self.policy.entities[result.entity_type].threshold
             and text[result.start : result.end].casefold() not in self._allowed
         ]
-        return merge(detections)
+        standing = [found.span() for found in PLACEHOLDER.finditer(text)]
+        return merge(
+            [
+                found
+                for found in detections
+                # A placeholder is nobody's data: what is scrubbed stays as it is.
+                if not any(start <= found.start and found.end <= end for start, end in standing)
+            ]
+        )
 
     def scrub(
         self, messages: Sequence[Message], labels: Sequence[LabelledSpan] = ()

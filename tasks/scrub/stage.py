@@ -8,9 +8,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from data_contracts.digests import digest_json
 from data_contracts.errors import DataError, RowRejected
 from data_contracts.policy import ScrubPolicy
-from data_contracts.records import Record
+from data_contracts.records import Message, Record
 from data_contracts.snapshots import QuarantinedRow, RowAccount, Snapshot, SnapshotWriter
 from data_contracts.workspace import Workspace
 from tasks.ingest import Listing
@@ -18,7 +19,7 @@ from tasks.progress import StageProgress
 from tasks.stage import stage_task
 
 if TYPE_CHECKING:
-    from tasks.scrub.engine import Scrubber
+    from tasks.scrub.engine import ScrubbedMessages, Scrubber
 
 Progress = Callable[[int, int], None]
 
@@ -141,29 +142,16 @@ def scrub_rows(
                 tally.duplicates += 1
                 continue
             raw_seen.add(record.content_digest)
-            clean = scrubber.scrub(record.messages, record.labelled_spans)
-            identifier = safe_id(record.id, record.content_digest, scrubber, ids)
+            scrubbed, clean = scrub_record(record, scrubber, ids)
         except RowRejected as rejected:
             tally.quarantined[rejected.rule] += 1
             quarantine(reject(rule=rejected.rule))
             continue
-        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            # A recogniser broke on this text. Its message may quote the text: keep the type.
-            rule = f"scrub: {type(error).__name__} in a recogniser"
-            tally.quarantined[rule] += 1
-            quarantine(reject(rule=rule))
-            continue
-        scrubbed = Record(
-            id=identifier,
-            messages=clean.messages,
-            created_at=record.created_at,
-            source=record.source,
-        )
         if scrubbed.content_digest in clean_seen:
             tally.duplicates += 1
             continue
         clean_seen.add(scrubbed.content_digest)
-        ids.add(identifier)
+        ids.add(scrubbed.id)
         tally.rows_out += 1
         tally.findings += clean.findings
         tally.labelled += clean.labelled
@@ -171,6 +159,49 @@ def scrub_rows(
         keep(scrubbed)
         on_progress(tally.rows_in, total)
     on_progress(total, total)
+
+
+def scrub_record(
+    record: Record, scrubber: "Scrubber", taken: set[str]
+) -> tuple[Record, "ScrubbedMessages"]:
+    """A record without personal data, under an id that is not in `taken`, and what was found.
+
+    Raises:
+        RowRejected: it cannot be scrubbed.
+    """
+    served = record.served
+    messages = list(record.messages)
+    if served and served.correction is not None:
+        messages.append(Message(role="assistant", content=served.correction))
+    try:
+        clean = scrubber.scrub(messages, record.labelled_spans)
+        identifier = safe_id(record.id, record.content_digest, scrubber, taken)
+        if served:
+            served = served.model_copy(
+                update={
+                    "workload": safe_name(served.workload, scrubber),
+                    "model_version": safe_name(served.model_version, scrubber),
+                    "correction": None if served.correction is None else clean.messages[-1].content,
+                }
+            )
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        # A recogniser broke on this text. Its message may quote the text: keep the type.
+        raise RowRejected(f"scrub: {type(error).__name__} in a recogniser") from None
+    scrubbed = Record(
+        id=identifier,
+        messages=clean.messages[: len(record.messages)],
+        created_at=record.created_at,
+        source=record.source,
+        served=served,
+    )
+    return scrubbed, clean
+
+
+def safe_name(name: str | None, scrubber: "Scrubber") -> str | None:
+    """The name of a workload or model, unless it is personal data."""
+    if name is None or not scrubber.find(name):
+        return name
+    return f"name~{digest_json(name)[:12]}"
 
 
 def safe_id(identifier: str, digest: str, scrubber: "Scrubber", taken: set[str]) -> str:

@@ -1,0 +1,291 @@
+"""Inference logs: which records are new, and the windows they make.
+
+Logs are looked through twice. The first pass keeps some 200 bytes a record (when, which,
+where it stands) and tells new records from known, late, duplicate and broken ones.
+The second reads the records of one window at a time. So a folder of any size is read
+in bounded memory, and a window is never larger than `max_records`; what a sample
+leaves out is counted.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Self
+
+import fsspec
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from data_contracts.digests import digest_bytes, digest_json
+from data_contracts.errors import RowRejected
+from data_contracts.inference_logs import parse_inference_log
+from data_contracts.records import Message, Record
+from data_contracts.snapshots import QuarantinedRow
+from tasks.sources import UNREADABLE, Row, contents, find_files, first_line
+
+
+class WatchSettings(BaseModel):
+    """Which production traffic is watched, and how it is cut into windows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    logs: str | None = Field(
+        default=None,
+        description="Inference logs: file, folder of (hourly) files, glob or `s3://`.",
+    )
+    window_minutes: int = Field(
+        default=60, ge=1, description="Length of a window, by the records' own time."
+    )
+    min_records: int = Field(
+        default=200,
+        ge=30,
+        description="A window with fewer conversations waits and grows until it has as many.",
+    )
+    max_records: int = Field(
+        default=2000,
+        ge=30,
+        description="Records kept of a window; of a larger one a sample, which the report states.",
+    )
+    lateness_hours: float = Field(
+        default=48,
+        gt=0,
+        description="Records this much older than the last window are too late to count.",
+    )
+    future_minutes: float = Field(
+        default=5, ge=0, description="Clock error allowed; later records are quarantined."
+    )
+    retention_days: float = Field(
+        default=30, gt=0, description="Windows and their reports are deleted when this old."
+    )
+    every_minutes: int = Field(default=60, ge=1, description="How often `watch` is scheduled.")
+
+    @model_validator(mode="after")
+    def _some_fit(self) -> Self:
+        if self.max_records < self.min_records:
+            raise ValueError("max_records must not be less than min_records")
+        return self
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """A file and what tells whether it changed since."""
+
+    uri: str
+    version: str
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Entry:
+    """One new record: when (seconds since 1970), which, and where it stands."""
+
+    at: int
+    digest: bytes
+    file: int
+    position: int
+
+
+@dataclass
+class Pending:
+    """What a look at the logs found that no window has counted yet."""
+
+    files: list[LogFile] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    quarantined: list[QuarantinedRow] = field(default_factory=list)
+    known: int = 0
+    duplicates: int = 0
+    late: int = 0
+    incomplete: int = 0
+    damaged: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class LogWindow:
+    """Records of one stretch of time, [start, end) in seconds since 1970, in order of time."""
+
+    start: int
+    end: int
+    entries: list[Entry]
+
+    @property
+    def id(self) -> str:
+        """Named by the records in it: whoever cuts the same window gives it the same name."""
+        return digest_bytes(b"".join(sorted(entry.digest for entry in self.entries)))[:16]
+
+    def sample(self, count: int) -> list[Entry]:
+        """At most `count` of the entries: those with the smallest digests, a fair draw."""
+        chosen = sorted(self.entries, key=lambda entry: entry.digest)[:count]
+        return sorted(chosen)
+
+
+Known = Callable[[list[bytes]], set[bytes]]
+
+
+def look(
+    path: str,
+    settings: WatchSettings,
+    *,
+    now: datetime,
+    known: Known,
+    finished: Callable[[LogFile], bool],
+    newest: int | None,
+) -> Pending:
+    """First pass: find what is new at `path`.
+
+    Args:
+        now: records later than this (and `future_minutes`) are quarantined.
+        known: which of some record digests earlier windows have counted.
+        finished: whether nothing new can be in a file.
+        newest: the end of the last window, seconds since 1970; None before the first.
+
+    Raises:
+        DataError: nothing is at `path`. A file that cannot be read is noted in
+            `damaged` and the records before the damage are used.
+    """
+    pending = Pending()
+    latest = now.timestamp() + 60 * settings.future_minutes
+    oldest = -1e18 if newest is None else newest - 3600 * settings.lateness_hours
+    met: set[bytes] = set()
+    for uri in find_files(path):
+        batch: list[Entry] = []
+        rejected: list[QuarantinedRow] = []
+        try:
+            file = LogFile(uri, _version(uri))
+            if finished(file):
+                continue
+            number = len(pending.files)
+            pending.files.append(file)
+            for position, content in enumerate(contents(uri)):
+                row = Row(position, content)
+                try:
+                    record = parse_inference_log(row.decode(), source=uri)
+                    entry = Entry(_seconds(record), _digest(record), number, position)
+                    if entry.at > latest:
+                        raise RowRejected("timestamp: in the future")
+                except RowRejected as broken:
+                    if isinstance(content, bytes) and not content.endswith(b"\n"):
+                        pending.incomplete += 1  # still being written: wait for the rest
+                        continue
+                    rejected.append(_quarantined(row, uri, broken.rule))
+                    continue
+                if entry.digest in met:
+                    pending.duplicates += 1
+                elif entry.at < oldest:
+                    pending.late += 1
+                else:
+                    met.add(entry.digest)
+                    batch.append(entry)
+        except UNREADABLE as error:
+            pending.damaged[uri] = first_line(error)
+        seen = known(
+            [entry.digest for entry in batch] + [quarantine_digest(row) for row in rejected]
+        )
+        pending.known += len(seen)
+        pending.entries += [entry for entry in batch if entry.digest not in seen]
+        pending.quarantined += [row for row in rejected if quarantine_digest(row) not in seen]
+    pending.entries.sort()
+    return pending
+
+
+def quarantine_digest(row: QuarantinedRow) -> bytes:
+    """What a broken row is known by, so that it is counted once."""
+    return bytes.fromhex(row.digest)[:16]
+
+
+def _version(uri: str) -> str:
+    fs, path = fsspec.url_to_fs(uri)
+    fs.invalidate_cache(fs._parent(path))
+    info = fs.info(path)
+    changed = info.get("ETag") or info.get("mtime") or info.get("LastModified")
+    return f"{info.get('size')}-{changed}"
+
+
+def _digest(record: Record) -> bytes:
+    """The same for a record that was logged twice, whatever file it stands in."""
+    content = digest_json([record.created_at, record.id, record.content_digest])
+    return bytes.fromhex(content)[:16]
+
+
+def _seconds(record: Record) -> int:
+    return int(datetime.fromisoformat(str(record.created_at)).timestamp())
+
+
+def _quarantined(row: Row, uri: str, rule: str) -> QuarantinedRow:
+    name = uri.rsplit("/", 1)[-1]
+    return QuarantinedRow(id=f"{name}:{row.position}", rule=rule, digest=row.digest, source=name)
+
+
+def cut(pending: Pending, settings: WatchSettings, now: datetime) -> tuple[list[LogWindow], int]:
+    """Cut what is new into windows, the oldest first.
+
+    A window ends at a multiple of `window_minutes` that has passed and takes in as many
+    such stretches as give it `min_records` records.
+
+    Returns:
+        (the windows, how many records wait for more to come)
+    """
+    length = 60 * settings.window_minutes
+    over = int(now.timestamp()) // length * length
+    windows: list[LogWindow] = []
+    current: list[Entry] = []
+    for index, entry in enumerate(pending.entries):
+        if entry.at >= over:
+            break
+        current.append(entry)
+        following = pending.entries[index + 1].at if index + 1 < len(pending.entries) else None
+        end = entry.at // length * length + length
+        if (following is None or following >= end) and len(current) >= settings.min_records:
+            windows.append(LogWindow(current[0].at // length * length, end, current))
+            current = []
+    counted = sum(len(window.entries) for window in windows)
+    return windows, len(pending.entries) - counted
+
+
+def read(files: list[LogFile], entries: Iterable[Entry]) -> Iterator[tuple[Entry, Record]]:
+    """Second pass: the records of some entries, file by file."""
+    wanted: dict[int, dict[int, Entry]] = {}
+    for new in entries:
+        wanted.setdefault(new.file, {})[new.position] = new
+    for number, places in wanted.items():
+        uri = files[number].uri
+        last = max(places)
+        for position, content in enumerate(contents(uri)):
+            entry = places.get(position)
+            if entry is not None:
+                record = parse_inference_log(Row(position, content).decode(), source=uri)
+                yield entry, record
+            if position >= last:
+                break
+
+
+def longest(records: Iterable[Record]) -> tuple[list[Record], int]:
+    """Leave out requests that a later one of the same conversation contains.
+
+    A chat client sends the whole conversation with every request, so that the first
+    turns of one with ten turns are logged ten times.
+
+    Returns:
+        (the records that are no other's beginning, how many were left out)
+    """
+    kept = list(records)
+    beginnings = {prefix for record in kept for prefix in _beginnings(record)}
+    whole = [record for record in kept if _state(record.messages) not in beginnings]
+    return whole, len(kept) - len(whole)
+
+
+def _beginnings(record: Record) -> Iterator[str]:
+    for turn, message in enumerate(record.messages[:-1]):
+        if message.role == "assistant":
+            yield _state(record.messages[: turn + 1])
+
+
+def _state(messages: Iterable[Message]) -> str:
+    return digest_json([[message.role, message.content] for message in messages])
+
+
+def rules(rows: Iterable[QuarantinedRow]) -> dict[str, int]:
+    """{rule: rows that broke it}, the most frequent first."""
+    return dict(Counter(row.rule for row in rows).most_common())
+
+
+def iso(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
