@@ -10,18 +10,21 @@ from pydantic import ValidationError
 from data_contracts.errors import ConfigError
 
 CONVERSATIONS = "conversations.odcs.yaml"
+INFERENCE_LOGS = "inference_logs.odcs.yaml"
 
 
-def load_contract(path: str | None = None) -> OpenDataContractStandard:
-    """Read a contract, by default the one for conversations that ships with Evergreen.
+def load_contract(
+    path: str | None = None, *, default: str = CONVERSATIONS
+) -> OpenDataContractStandard:
+    """Read a contract, by default one of those that ship with Evergreen.
 
     Raises:
         ConfigError: no such file, or not an ODCS data contract.
     """
-    name = path or CONVERSATIONS
+    name = path or default
     try:
         if path is None:
-            text = resources.files("data_contracts").joinpath(CONVERSATIONS).read_text("utf-8")
+            text = resources.files("data_contracts").joinpath(default).read_text("utf-8")
         else:
             text = Path(path).read_text(encoding="utf-8")
         contract = OpenDataContractStandard.model_validate(yaml.safe_load(text))

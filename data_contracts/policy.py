@@ -1,5 +1,6 @@
 """The scrub policy: which personal data is looked for and how sure a detection must be."""
 
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data_contracts.digests import digest_model
 from data_contracts.errors import ConfigError
+
+# What stands in the place of personal data: the entity and a number.
+PLACEHOLDER = re.compile(r"<[A-Z_]+_(\d+)>")
 
 DEFAULT_POLICY = "scrub_policy.yaml"
 

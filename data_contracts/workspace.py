@@ -38,6 +38,11 @@ class Workspace(BaseModel):
         return self.home / "snapshots"
 
     @property
+    def windows(self) -> Path:
+        """What was compared of production traffic, and the reports."""
+        return self.home / "windows"
+
+    @property
     def runs(self) -> Path:
         return self.home / "runs"
 

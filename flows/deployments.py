@@ -1,31 +1,99 @@
-"""Deployments: what `evergreen up` serves. `prefect.yaml` has the same for a work pool."""
+"""Deployments: what `evergreen up` serves. `prefect.yaml` has the same for a work pool.
+
+`python -m flows.deployments serve [CONFIG]` runs them here; `automate [CONFIG]` only
+registers the automations, for deployments that a work pool runs.
+"""
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import cast
+from uuid import UUID
 
 from prefect import serve
-from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.client.orchestration import get_client
 from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound
 
+from data_contracts.errors import StackError
+from flows.automations import TAG, register
+from flows.notify import notify
+from flows.reconcile import reconcile
 from flows.retrain import retrain
-from flows.settings import load_settings
+from flows.rollback import rollback
+from flows.settings import Settings, load_settings
+from flows.watch import watch
+
+# How often the runner asks for work: what a retrain waits for most after an event.
+POLL_SECONDS = 1.0
 
 
-def serve_all(config: Path | None) -> None:
-    """Register the deployments, with the settings of `config`, and run what is asked of them."""
-    settings = load_settings(config)
-    deployment = retrain.to_deployment(
-        "retrain",
-        description="Retrain with these settings; change any of them for one run.",
-        parameters={"settings": settings.model_dump(mode="json")},
-        concurrency_limit=ConcurrencyLimitConfig(
-            limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
+def deployments(settings: Settings) -> list[RunnerDeployment]:
+    """All deployments with their schedules. `watch` has one if there are logs to watch."""
+    parameters = {"settings": settings.model_dump(mode="json")}
+    every = timedelta(minutes=settings.watch.every_minutes)
+    found = [
+        retrain.to_deployment(
+            "retrain",
+            description="Retrain with these settings; change any of them for one run.",
+            parameters=parameters,
+            tags=[TAG],
         ),
-        tags=["evergreen"],
+        watch.to_deployment(
+            "watch",
+            description="Look at new inference logs; ask for a retrain if drift lasts.",
+            parameters=parameters,
+            interval=every if settings.watch.logs else None,
+            tags=[TAG],
+        ),
+        reconcile.to_deployment(
+            "reconcile",
+            description="Start the retrains that were asked for and have not run.",
+            parameters=parameters,
+            interval=timedelta(minutes=settings.limits.reconcile_minutes),
+            tags=[TAG],
+        ),
+        rollback.to_deployment(
+            "rollback",
+            description="Make an earlier version champion again.",
+            parameters=parameters,
+            tags=[TAG],
+        ),
+        notify.to_deployment(
+            "notify", description="Write into the log what people should know.", tags=["notify"]
+        ),
+    ]
+    # Prefect's functions serve sync and async callers; we are sync.
+    return cast(list[RunnerDeployment], found)
+
+
+def serve_all(settings: Settings) -> None:
+    """Register deployments and automations, and run what is asked of them."""
+    served = deployments(settings)
+    register(
+        {deployment.name: cast(UUID, deployment.apply()) for deployment in served}, settings.notify
     )
-    serve(cast(RunnerDeployment, deployment), pause_on_shutdown=False)
+    serve(*served, pause_on_shutdown=False, query_seconds=POLL_SECONDS)
+
+
+def automate(settings: Settings) -> None:
+    """Register the automations for deployments that are there already.
+
+    Raises:
+        StackError: one is missing.
+    """
+    found = {}
+    with get_client(sync_client=True) as client:
+        for name in ("retrain", "notify"):
+            try:
+                found[name] = client.read_deployment_by_name(f"{name}/{name}").id
+            except ObjectNotFound as error:
+                raise StackError(
+                    f"there is no deployment {name}/{name}", "run `prefect deploy --all` first"
+                ) from error
+    register(found, settings.notify)
 
 
 if __name__ == "__main__":
-    serve_all(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+    config = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    {"serve": serve_all, "automate": automate}[sys.argv[1]](load_settings(config))

@@ -8,6 +8,8 @@ from data_contracts.snapshots import RowAccount
 from models.spec import FinetuneMetrics
 from tasks.decide import Verdict
 from tasks.evaluate import Evaluation
+from tasks.ledger.requests import Request
+from tasks.markdown import cell, table
 from tasks.promote import Promotion
 from tasks.scrub import ScrubReport
 
@@ -20,6 +22,7 @@ class RetrainReport(BaseModel):
 
     flow_run_id: str
     flow_run_url: str
+    request: Request
     listing_rows: int
     scrub: ScrubReport
     validate_account: RowAccount
@@ -107,15 +110,15 @@ def as_markdown(report: RetrainReport) -> str:
         f"# {headline}",
         verdict.reason[:1].upper() + verdict.reason[1:] + ".",
         "## Models on the held-out conversations",
-        _table(score_table(report)),
+        table(score_table(report)),
         "Loss in nats a token of what the assistant said; lower is better.",
         "## Rows",
-        _table(row_table(report)),
+        table(row_table(report)),
         _counts("Quarantined, by rule", report.quarantined),
         _counts("Personal data replaced, by entity", report.scrub.findings),
         _coverage(report.scrub),
         "## Training",
-        _table(
+        table(
             [
                 {
                     "steps": training.steps,
@@ -132,6 +135,7 @@ def as_markdown(report: RetrainReport) -> str:
         "## Sample answers",
         _samples(report.evaluation),
         "## Where it is",
+        f"- request `{report.request.id}` of the ledger: {cell(report.request.reason)}\n"
         f"- MLflow run `{report.mlflow_run_id}`\n"
         f"- base model `{report.base_id}`\n"
         f"- Data Docs `{report.data_docs}`\n"
@@ -141,20 +145,10 @@ def as_markdown(report: RetrainReport) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    head = list(rows[0])
-    lines = [head, ["---"] * len(head), *([row[name] for name in head] for row in rows)]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    return " ".join(str(value).split()).replace("|", "\\|")
-
-
 def _counts(title: str, counts: dict[str, int]) -> str:
     if not counts:
         return ""
-    return f"**{title}**\n\n" + _table([{"name": name, "count": n} for name, n in counts.items()])
+    return f"**{title}**\n\n" + table([{"name": name, "count": n} for name, n in counts.items()])
 
 
 def labelled_table(scrub: ScrubReport) -> list[dict[str, Any]]:
@@ -168,7 +162,7 @@ def labelled_table(scrub: ScrubReport) -> list[dict[str, Any]]:
 def _coverage(scrub: ScrubReport) -> str:
     if not scrub.labelled:
         return ""
-    return "**Personal data that the source labels**\n\n" + _table(labelled_table(scrub))
+    return "**Personal data that the source labels**\n\n" + table(labelled_table(scrub))
 
 
 def _samples(evaluation: Evaluation) -> str:
@@ -183,7 +177,7 @@ def _samples(evaluation: Evaluation) -> str:
         }
         for mine, theirs in zip(evaluation.challenger.samples, champion, strict=True)
     ]
-    return _table(rows) if rows else "None asked for."
+    return table(rows) if rows else "None asked for."
 
 
 def _short(text: str) -> str:

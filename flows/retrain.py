@@ -1,31 +1,36 @@
 """Retrain: from raw conversations to a champion, or to the reason why there is no new one."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
-from filelock import FileLock, Timeout
-from prefect import flow, get_run_logger, task
+from prefect import State, flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
+from prefect.states import Completed
 
 from data_contracts.contract import load_contract
-from data_contracts.errors import ModelError, StackError
+from data_contracts.errors import StackError
 from data_contracts.partial import remove_abandoned
 from data_contracts.policy import load_policy
 from data_contracts.workspace import Workspace
+from flows.claims import Held, claiming
+from flows.events import announce_refusal
 from flows.report import RetrainReport, as_markdown, row_table
 from flows.settings import Settings
 from models.adapters import Adapter
 from models.base import Base, ModelSettings, resolve_base
 from tasks import registry, tracking
+from tasks.champion import champion_task, require_same_tokenizer, trained_on
 from tasks.decide import decide
-from tasks.evaluate import Evaluation, ModelScore, evaluate_task
-from tasks.ingest import ingest_task
+from tasks.evaluate import Evaluation, ModelScore, evaluate_task, slices
+from tasks.ingest import IngestSettings, Source, ingest_task
+from tasks.ledger.database import Ledger
+from tasks.ledger.episodes import drifted
+from tasks.ledger.requests import Refusal, Trigger
 from tasks.promote import promote
+from tasks.replay import replay_task
 from tasks.scrub import scrub_task
-from tasks.serving import local_base
 from tasks.split import Split, split_task
 from tasks.stage import cache_hits, stage_task
 from tasks.train import TrainedRun, train_task
@@ -36,11 +41,19 @@ FREE_BYTES = 2 * 10**9
 
 
 @flow(name="retrain", description=__doc__, log_prints=False, validate_parameters=True)
-def retrain(settings: Settings) -> RetrainReport:
+def retrain(
+    settings: Settings, request: str | None = None, trigger: Trigger = "manual"
+) -> RetrainReport | State[Any]:
     """Run the pipeline once.
 
     Args:
         settings: the whole tree of settings; `Settings()` are the defaults.
+        request: a request of the ledger: retrain because of drift, on old and new data.
+        trigger: who starts it, where there is no request.
+
+    Returns:
+        The report; or the state `Refused`, if the ledger says that the request is not to
+        be run (another run has it, a limit is reached, the drift is over).
 
     Raises:
         EvergreenError: with the reason and the fix; nothing half-made is left behind.
@@ -48,51 +61,108 @@ def retrain(settings: Settings) -> RetrainReport:
     started = perf_counter()
     workspace = Workspace.current()
     workspace.create(free_bytes=FREE_BYTES)
-    policy = load_policy(settings.scrub.policy)
-    contract = load_contract(settings.contract.path)
-    with only_one(settings.name, workspace), cache_hits() as cached:
-        remove_abandoned(workspace.snapshots)
-        listing = ingest_task(settings.data)
-        scrubbed = scrub_task(listing, policy, workspace)
-        validated = validate_task(scrubbed, contract, settings.contract, workspace)
-        parts = split_task(validated, settings.split, workspace)
-        base = base_task(settings.model, workspace)
-        champion = champion_task(settings.name, base, settings.tracking, workspace)
-        trained = train_task(parts, base, settings.train, settings.tracking, workspace)
-        evaluation = Evaluation(
-            challenger=evaluate_as("challenger", base, trained.adapter, parts, settings),
-            champion=champion
-            and evaluate_as("champion", champion.base, champion.adapter, parts, settings),
-            base=evaluate_as("base", base, None, parts, settings),
-        )
-        verdict = decide(
-            evaluation,
-            settings.decide,
-            is_champion=champion is not None and champion.adapter.digest == trained.adapter.digest,
-        )
-        report = RetrainReport(
-            flow_run_id=str(flow_run.get_id() or ""),
-            flow_run_url=str(flow_run.get_flow_run_ui_url() or ""),
-            listing_rows=listing.rows_in,
-            scrub=scrubbed.report,
-            validate_account=validated.snapshot.account,
-            validate_quarantined=validated.quarantined,
-            data_docs=validated.data_docs,
-            train_rows=parts.train.account.rows_out,
-            holdout_rows=parts.holdout.account.rows_out,
-            base_id=base.id,
-            training=trained.metrics,
-            mlflow_run_id=trained.run_id,
-            evaluation=evaluation,
-            verdict=verdict,
-            promotion=None,
-            cached=dict(cached),
-            seconds=perf_counter() - started,
-        )
-        report = promote_task(report, trained, base, parts, champion, settings, workspace)
-        report = report.model_copy(update={"seconds": perf_counter() - started})
+    ledger = Ledger(settings.ledger, workspace)
+    champion = champion_task(settings.name, settings.tracking, workspace)
+    with (
+        claiming(settings, ledger, request=request, trigger=trigger, champion=champion) as held,
+        cache_hits() as cached,
+    ):
+        if isinstance(held, Refusal):
+            return refused(held, unattended=request is not None or trigger == "schedule")
+        report = run(settings, held, champion, workspace, cached, started)
+        held.outcome = f"{report.verdict.decision}: {report.verdict.reason}"
     publish(report)
     return report
+
+
+def refused(refusal: Refusal, *, unattended: bool) -> State[Any]:
+    """End a run that is not to be. A person gets an error, an automation a quiet state."""
+    get_run_logger().info("not run: %s", refusal.reason)
+    if not unattended:
+        raise StackError(refusal.reason, "wait until it has ended, or stop it")
+    if refusal.request.state == "refused":
+        announce_refusal(refusal)
+    return Completed(name="Refused", message=refusal.reason)
+
+
+def run(
+    settings: Settings,
+    held: Held,
+    champion: registry.LoadedVersion | None,
+    workspace: Workspace,
+    cached: Mapping[str, bool],
+    started: float,
+) -> RetrainReport:
+    """The pipeline itself."""
+    request = held.claim.request
+    policy = load_policy(settings.scrub.policy)
+    contract = load_contract(settings.contract.path)
+    remove_abandoned(workspace.snapshots)
+    listing = ingest_task(data_of(settings, held, champion, workspace))
+    scrubbed = scrub_task(listing, policy, workspace)
+    validated = validate_task(scrubbed, contract, settings.contract, workspace)
+    parts = split_task(validated, settings.split, workspace)
+    base = base_task(settings.model, workspace)
+    if champion is not None:
+        require_same_tokenizer(champion, base)
+    trained = train_task(parts, base, settings.train, settings.tracking, workspace)
+    evaluation = Evaluation(
+        challenger=evaluate_as("challenger", base, trained.adapter, parts, settings),
+        champion=champion
+        and evaluate_as("champion", champion.base, champion.adapter, parts, settings),
+        base=evaluate_as("base", base, None, parts, settings),
+        slices=slices(parts.holdout) if request.trigger == "drift" else {},
+    )
+    verdict = decide(
+        evaluation,
+        settings.decide,
+        is_champion=champion is not None and champion.adapter.digest == trained.adapter.digest,
+    )
+    report = RetrainReport(
+        flow_run_id=str(flow_run.get_id() or ""),
+        flow_run_url=str(flow_run.get_flow_run_ui_url() or ""),
+        request=request,
+        listing_rows=listing.rows_in,
+        scrub=scrubbed.report,
+        validate_account=validated.snapshot.account,
+        validate_quarantined=validated.quarantined,
+        data_docs=validated.data_docs,
+        train_rows=parts.train.account.rows_out,
+        holdout_rows=parts.holdout.account.rows_out,
+        base_id=base.id,
+        training=trained.metrics,
+        mlflow_run_id=trained.run_id,
+        evaluation=evaluation,
+        verdict=verdict,
+        promotion=None,
+        cached=dict(cached),
+        seconds=perf_counter() - started,
+    )
+    held.require()
+    report = promote_task(report, trained, base, parts, champion, settings, workspace)
+    return report.model_copy(update={"seconds": perf_counter() - started})
+
+
+def data_of(
+    settings: Settings,
+    held: Held,
+    champion: registry.LoadedVersion | None,
+    workspace: Workspace,
+) -> IngestSettings:
+    """Which data to train on: the configured sources, or after drift old and new data.
+
+    Raises:
+        RegistryError: the champion does not say what it was trained on.
+    """
+    request = held.claim.request
+    if request.trigger != "drift" or champion is None:
+        return settings.data
+    windows = tuple(window.data for window in drifted(held.ledger, request))
+    replayed = replay_task(trained_on(champion), windows, settings.name, settings.replay, workspace)
+    parts = [part for part in (replayed.old, replayed.new) if part.account.rows_out]
+    return IngestSettings(
+        sources=tuple(Source(path=part.path) for part in parts), seed=settings.data.seed
+    )
 
 
 def evaluate_as(
@@ -100,26 +170,6 @@ def evaluate_as(
 ) -> ModelScore:
     named = evaluate_task.with_options(task_run_name=f"evaluate {role}")
     return named(base, adapter, parts, settings.evaluate)
-
-
-@contextmanager
-def only_one(name: str, workspace: Workspace) -> Iterator[None]:
-    """Hold the model's lock: two retrains of one model never run at once.
-
-    The operating system lets go of it when the process ends, however it ends.
-    """
-    workspace.runs.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(workspace.runs / f"retrain-{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise StackError(
-            f"another retrain of {name!r} is running", "wait until it has ended, or stop it"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @stage_task(
@@ -131,30 +181,6 @@ def only_one(name: str, workspace: Workspace) -> Iterator[None]:
 )
 def base_task(settings: ModelSettings, workspace: Workspace) -> Base:
     return resolve_base(settings, workspace.models)
-
-
-@task(name="champion", task_run_name="champion", persist_result=False)
-def champion_task(
-    name: str, base: Base, connection: tracking.TrackingSettings, workspace: Workspace
-) -> registry.LoadedVersion | None:
-    """The reigning champion, if there is one, ready to be scored.
-
-    Raises:
-        ModelError: it was trained on another base, so that losses cannot be compared.
-    """
-    client = tracking.connect(connection, workspace)
-    version = registry.champion(client, name)
-    if version is None:
-        return None
-    loaded = registry.load(version)
-    loaded = loaded.model_copy(update={"base": local_base(loaded.base, workspace)})
-    if loaded.base.tokenizer_digest != base.tokenizer_digest:
-        raise ModelError(
-            f"champion version {version.version} of {name!r} has another tokenizer than {base.id}",
-            "set `name` to start a model line of its own, or model.base to the champion's"
-            f" ({loaded.base.id})",
-        )
-    return loaded
 
 
 @stage_task(
@@ -180,11 +206,13 @@ def promote_task(
         evaluation=report.evaluation,
         verdict=report.verdict,
         base=base,
+        train=parts.train,
         holdout=parts.holdout,
         run_id=trained.run_id,
         judged_against=champion.version.version if champion else None,
         tags={
             "prefect.flow_run_id": report.flow_run_id,
+            registry.REQUEST_TAG: report.request.id,
             "evergreen.evaluate.max_items": str(settings.evaluate.max_items),
             "evergreen.evaluate.max_length": str(settings.evaluate.max_length),
         },

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from models.encoder import EncoderSettings
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -21,8 +22,15 @@ from data_contracts.errors import ConfigError
 from data_contracts.workspace import HOME_VARIABLE
 from models.base import ModelSettings
 from tasks.decide import DecideSettings
+from tasks.drift.compare import DriftSettings
 from tasks.evaluate import EvaluateSettings
 from tasks.ingest import IngestSettings, Source
+from tasks.ledger.database import LedgerSettings
+from tasks.ledger.episodes import EpisodeSettings
+from tasks.ledger.requests import LimitSettings
+from tasks.logs import WatchSettings
+from tasks.notify import NotifySettings
+from tasks.replay import ReplaySettings
 from tasks.scrub import ScrubSettings
 from tasks.split import SplitSettings
 from tasks.tracking import TrackingSettings
@@ -51,6 +59,14 @@ class Settings(BaseModel):
     train: TrainSettings = Field(default=TrainSettings(), description="Fine-tuning.")
     evaluate: EvaluateSettings = Field(default=EvaluateSettings(), description="Comparing models.")
     decide: DecideSettings = Field(default=DecideSettings(), description="Promoting.")
+    watch: WatchSettings = Field(default=WatchSettings(), description="Production traffic.")
+    encoder: EncoderSettings = Field(default=EncoderSettings(), description="Sentence encoder.")
+    drift: DriftSettings = Field(default=DriftSettings(), description="Telling drift from chance.")
+    episode: EpisodeSettings = Field(default=EpisodeSettings(), description="Drift that lasts.")
+    replay: ReplaySettings = Field(default=ReplaySettings(), description="Data after drift.")
+    limits: LimitSettings = Field(default=LimitSettings(), description="Unattended retrains.")
+    ledger: LedgerSettings = Field(default=LedgerSettings(), description="Retrain requests.")
+    notify: NotifySettings = Field(default=NotifySettings(), description="Telling people.")
     tracking: TrackingSettings = Field(default=TrackingSettings(), description="MLflow.")
 
 

@@ -1,11 +1,12 @@
 """Evaluate: how well a model predicts held-out answers, and what it answers itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice, zip_longest
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.errors import DataError
-from data_contracts.records import Message
+from data_contracts.records import Message, Record
 from data_contracts.snapshots import Snapshot
 from models.adapters import Adapter, load_model
 from models.base import Base, load_tokenizer
@@ -13,6 +14,7 @@ from models.chat import encode_all
 from models.generate import answer
 from models.score import ItemLoss, mean_loss, perplexity, score
 from tasks.progress import StageProgress
+from tasks.replay import Slice, slice_of
 from tasks.split import Split
 from tasks.stage import stage_task
 
@@ -60,6 +62,9 @@ class Evaluation(BaseModel):
     challenger: ModelScore
     champion: ModelScore | None
     base: ModelScore
+    slices: dict[str, Slice] = Field(
+        default={}, description="{item id: old or new data}, in a retrain after drift."
+    )
 
     @property
     def bar(self) -> tuple[str, ModelScore]:
@@ -82,9 +87,9 @@ def evaluate(
     """
     tokenizer = load_tokenizer(base)
     records = {record.id: record for record in holdout.records()}
-    chosen = sorted(records)[: settings.max_items]
+    chosen = choose(list(records.values()), settings.max_items)
     examples, _ = encode_all(
-        tokenizer, ((key, records[key].messages) for key in chosen), settings.max_length
+        tokenizer, ((record.id, record.messages) for record in chosen), settings.max_length
     )
     if not examples:
         raise DataError(
@@ -110,6 +115,21 @@ def evaluate(
     )
 
 
+def choose(records: Sequence[Record], count: int) -> list[Record]:
+    """At most `count` of them, in a retrain after drift old and new ones in turn."""
+    by_source: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda record: record.id):
+        by_source.setdefault(slice_of(record.source) or "", []).append(record)
+    rounds = zip_longest(*by_source.values())
+    return list(islice((r for turn in rounds for r in turn if r is not None), count))
+
+
+def slices(holdout: Snapshot) -> dict[str, Slice]:
+    """{record id: old or new data} of the held-out conversations of a retrain after drift."""
+    named = {record.id: slice_of(record.source) for record in holdout.records()}
+    return {identifier: part for identifier, part in named.items() if part is not None}
+
+
 def first_exchange(messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], str]:
     """What was said before the assistant first spoke, and what it said."""
     turn = next(turn for turn, message in enumerate(messages) if message.role == "assistant")
@@ -120,7 +140,7 @@ def first_exchange(messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], 
     "evaluate",
     produces="models/scores",
     description="Held-out token loss of one model.",
-    code=("data_contracts", "models", "tasks.evaluate"),
+    code=("data_contracts", "models", "tasks.evaluate", "tasks.replay"),
 )
 def evaluate_task(
     base: Base, adapter: Adapter | None, parts: Split, settings: EvaluateSettings

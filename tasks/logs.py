@@ -1,14 +1,16 @@
 """Inference logs: which records are new, and the windows they make.
 
-Logs are looked through twice. The first pass keeps some 200 bytes a record (when, which,
-where it stands) and tells new records from known, late, duplicate and broken ones.
+Logs are looked through twice. The first pass keeps some 500 bytes a record (when, which,
+where it stands) and tells new records from known, late, duplicate and broken ones. A
+chat client sends the whole conversation with every request, so that the first turns of
+one with ten turns are logged ten times: only its last request counts as a conversation.
 The second reads the records of one window at a time. So a folder of any size is read
 in bounded memory, and a window is never larger than `max_records`; what a sample
 leaves out is counted.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
@@ -44,7 +46,7 @@ class WatchSettings(BaseModel):
     max_records: int = Field(
         default=2000,
         ge=30,
-        description="Records kept of a window; of a larger one a sample, which the report states.",
+        description="Conversations kept of a window; of a larger one a stated sample.",
     )
     lateness_hours: float = Field(
         default=48,
@@ -76,12 +78,16 @@ class LogFile:
 
 @dataclass(frozen=True, order=True, slots=True)
 class Entry:
-    """One new record: when (seconds since 1970), which, and where it stands."""
+    """One new record: when (seconds since 1970), which, and where it stands.
+
+    `state` is the digest of the conversation with its answer.
+    """
 
     at: int
     digest: bytes
     file: int
     position: int
+    state: bytes
 
 
 @dataclass
@@ -90,6 +96,7 @@ class Pending:
 
     files: list[LogFile] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
+    beginnings: set[bytes] = field(default_factory=set)
     quarantined: list[QuarantinedRow] = field(default_factory=list)
     known: int = 0
     duplicates: int = 0
@@ -100,11 +107,15 @@ class Pending:
 
 @dataclass
 class LogWindow:
-    """Records of one stretch of time, [start, end) in seconds since 1970, in order of time."""
+    """Records of one stretch of time, [start, end) in seconds since 1970, in order of time.
+
+    `entries` are all of them, `conversations` those that no later request contains.
+    """
 
     start: int
     end: int
     entries: list[Entry]
+    conversations: list[Entry]
 
     @property
     def id(self) -> str:
@@ -112,9 +123,8 @@ class LogWindow:
         return digest_bytes(b"".join(sorted(entry.digest for entry in self.entries)))[:16]
 
     def sample(self, count: int) -> list[Entry]:
-        """At most `count` of the entries: those with the smallest digests, a fair draw."""
-        chosen = sorted(self.entries, key=lambda entry: entry.digest)[:count]
-        return sorted(chosen)
+        """At most `count` of the conversations: the smallest digests, which is a fair draw."""
+        return sorted(sorted(self.conversations, key=lambda entry: entry.digest)[:count])
 
 
 Known = Callable[[list[bytes]], set[bytes]]
@@ -158,7 +168,9 @@ def look(
                 row = Row(position, content)
                 try:
                     record = parse_inference_log(row.decode(), source=uri)
-                    entry = Entry(_seconds(record), _digest(record), number, position)
+                    entry = Entry(
+                        _seconds(record), _digest(record), number, position, _state(record.messages)
+                    )
                     if entry.at > latest:
                         raise RowRejected("timestamp: in the future")
                 except RowRejected as broken:
@@ -174,6 +186,7 @@ def look(
                 else:
                     met.add(entry.digest)
                     batch.append(entry)
+                    pending.beginnings.update(_beginnings(record))
         except UNREADABLE as error:
             pending.damaged[uri] = first_line(error)
         seen = known(
@@ -218,7 +231,7 @@ def cut(pending: Pending, settings: WatchSettings, now: datetime) -> tuple[list[
     """Cut what is new into windows, the oldest first.
 
     A window ends at a multiple of `window_minutes` that has passed and takes in as many
-    such stretches as give it `min_records` records.
+    such stretches as give it `min_records` conversations.
 
     Returns:
         (the windows, how many records wait for more to come)
@@ -227,15 +240,19 @@ def cut(pending: Pending, settings: WatchSettings, now: datetime) -> tuple[list[
     over = int(now.timestamp()) // length * length
     windows: list[LogWindow] = []
     current: list[Entry] = []
+    conversations: list[Entry] = []
     for index, entry in enumerate(pending.entries):
         if entry.at >= over:
             break
         current.append(entry)
-        following = pending.entries[index + 1].at if index + 1 < len(pending.entries) else None
+        if entry.state not in pending.beginnings:
+            conversations.append(entry)
         end = entry.at // length * length + length
-        if (following is None or following >= end) and len(current) >= settings.min_records:
-            windows.append(LogWindow(current[0].at // length * length, end, current))
-            current = []
+        is_last = index + 1 == len(pending.entries) or pending.entries[index + 1].at >= end
+        if is_last and len(conversations) >= settings.min_records:
+            start = current[0].at // length * length
+            windows.append(LogWindow(start, end, current, conversations))
+            current, conversations = [], []
     counted = sum(len(window.entries) for window in windows)
     return windows, len(pending.entries) - counted
 
@@ -257,29 +274,22 @@ def read(files: list[LogFile], entries: Iterable[Entry]) -> Iterator[tuple[Entry
                 break
 
 
-def longest(records: Iterable[Record]) -> tuple[list[Record], int]:
-    """Leave out requests that a later one of the same conversation contains.
-
-    A chat client sends the whole conversation with every request, so that the first
-    turns of one with ten turns are logged ten times.
-
-    Returns:
-        (the records that are no other's beginning, how many were left out)
-    """
-    kept = list(records)
-    beginnings = {prefix for record in kept for prefix in _beginnings(record)}
-    whole = [record for record in kept if _state(record.messages) not in beginnings]
-    return whole, len(kept) - len(whole)
+def whole(records: Sequence[Record]) -> list[Record]:
+    """The records that no other one contains the conversation of."""
+    beginnings = {state for record in records for state in _beginnings(record)}
+    return [record for record in records if _state(record.messages) not in beginnings]
 
 
-def _beginnings(record: Record) -> Iterator[str]:
+def _beginnings(record: Record) -> Iterator[bytes]:
+    """The states that the conversation was in after each earlier answer."""
     for turn, message in enumerate(record.messages[:-1]):
         if message.role == "assistant":
             yield _state(record.messages[: turn + 1])
 
 
-def _state(messages: Iterable[Message]) -> str:
-    return digest_json([[message.role, message.content] for message in messages])
+def _state(messages: Iterable[Message]) -> bytes:
+    content = digest_json([[message.role, message.content] for message in messages])
+    return bytes.fromhex(content)[:16]
 
 
 def rules(rows: Iterable[QuarantinedRow]) -> dict[str, int]:

@@ -1,13 +1,18 @@
-"""Promote: register the challenger and, if the verdict says so, make it champion."""
+"""Promote: register the challenger and, if the verdict says so, make it champion. Roll back."""
 
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from data_contracts.errors import RegistryError
+from data_contracts.records import Message
 from data_contracts.snapshots import Snapshot
-from models.base import Base
+from data_contracts.workspace import Workspace
+from models.adapters import load_model
+from models.base import Base, load_tokenizer
+from models.generate import answer
 from tasks import registry
+from tasks.champion import load_version
 from tasks.decide import Verdict
 from tasks.evaluate import Evaluation
 from tasks.train import Trained
@@ -25,6 +30,44 @@ class Promotion(BaseModel):
     changed: bool
 
 
+def rollback(client: Any, name: str, to: str, workspace: Workspace) -> Promotion:
+    """Make an earlier version champion again, once it has been loaded and has answered.
+
+    Args:
+        client: an MlflowClient.
+        name: the registered model.
+        to: a version or an alias, for example `previous`.
+        workspace: where base models are.
+
+    Raises:
+        RegistryError: there is no such version, it is champion already, its files are not
+            what was registered, or it does not answer.
+    """
+    version = registry.find(client, name, to)
+    before = registry.champion(client, name)
+    if before is not None and before.version == version.version:
+        raise RegistryError(f"version {version.version} is champion already", "choose another")
+    loaded = load_version(version, workspace)
+    hello = (Message(role="user", content="Hello"),)
+    if not answer(
+        load_model(loaded.base, loaded.adapter),
+        load_tokenizer(loaded.base),
+        hello,
+        max_new_tokens=8,
+    ):
+        raise RegistryError(f"version {version.version} answers nothing", "choose another")
+    if before is not None:
+        client.set_registered_model_alias(name, "previous", before.version)
+    client.set_registered_model_alias(name, "champion", version.version)
+    return Promotion(
+        model=name,
+        version=version.version,
+        champion=version.version,
+        previous=before.version if before else None,
+        changed=True,
+    )
+
+
 def promote(
     client: Any,
     name: str,
@@ -33,6 +76,7 @@ def promote(
     evaluation: Evaluation,
     verdict: Verdict,
     base: Base,
+    train: Snapshot,
     holdout: Snapshot,
     run_id: str,
     judged_against: str | None,
@@ -59,6 +103,7 @@ def promote(
         name,
         adapter=trained.adapter,
         base=base,
+        train=train,
         holdout=holdout,
         run_id=run_id,
         # An unchanged champion keeps the verdict that made it champion.

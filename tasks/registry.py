@@ -24,6 +24,7 @@ HOLDOUT_TAG = "evergreen.holdout"
 LOSS_TAG = "evergreen.holdout_loss"
 DECISION_TAG = "evergreen.decision"
 REASON_TAG = "evergreen.reason"
+REQUEST_TAG = "evergreen.request"
 
 
 class Version(BaseModel):
@@ -38,6 +39,7 @@ class Version(BaseModel):
     holdout_loss: float | None
     decision: str
     reason: str
+    request: str
     run_id: str
     created_at: int
 
@@ -51,6 +53,7 @@ class LoadedVersion(BaseModel):
     base: Base
     adapter: Adapter
     holdout: Snapshot
+    train: Snapshot | None
 
 
 def versions(client: Any, name: str) -> list[Version]:
@@ -110,6 +113,7 @@ def _version(entry: Any, aliases: dict[str, list[str]]) -> Version:
         holdout_loss=float(loss) if loss is not None else None,
         decision=entry.tags.get(DECISION_TAG, ""),
         reason=entry.tags.get(REASON_TAG, ""),
+        request=entry.tags.get(REQUEST_TAG, ""),
         run_id=entry.run_id or "",
         created_at=entry.creation_timestamp,
     )
@@ -131,6 +135,13 @@ def load(version: Version) -> LoadedVersion:
         holdout = Snapshot.model_validate_json(
             (folder / "holdout.json").read_text(encoding="utf-8")
         )
+        # Versions made before drift was watched have none.
+        trained_on = folder / "train.json"
+        train = (
+            Snapshot.model_validate_json(trained_on.read_text(encoding="utf-8"))
+            if trained_on.is_file()
+            else None
+        )
         adapter = Adapter.at(folder / "adapter")
     except (MlflowException, OSError, ValueError) as error:
         raise RegistryError(
@@ -142,7 +153,7 @@ def load(version: Version) -> LoadedVersion:
             f"the adapter of {uri} is not the one that was registered",
             "restore MLflow's artifact folder, or retrain",
         )
-    return LoadedVersion(version=version, base=base, adapter=adapter, holdout=holdout)
+    return LoadedVersion(version=version, base=base, adapter=adapter, holdout=holdout, train=train)
 
 
 def register(
@@ -151,6 +162,7 @@ def register(
     *,
     adapter: Adapter,
     base: Base,
+    train: Snapshot,
     holdout: Snapshot,
     run_id: str,
     tags: dict[str, str],
@@ -165,9 +177,10 @@ def register(
             return version
     _ensure_model(client, name)
     with tempfile.TemporaryDirectory() as scratch:
-        files = {"base": Path(scratch) / "base.json", "holdout": Path(scratch) / "holdout.json"}
-        files["base"].write_text(base.model_dump_json(indent=2), encoding="utf-8")
-        files["holdout"].write_text(holdout.model_dump_json(indent=2), encoding="utf-8")
+        documents: dict[str, BaseModel] = {"base": base, "holdout": holdout, "train": train}
+        files = {key: Path(scratch) / f"{key}.json" for key in documents}
+        for key, document in documents.items():
+            files[key].write_text(document.model_dump_json(indent=2), encoding="utf-8")
         with mlflow.start_run(run_id=run_id):
             logged = mlflow.pyfunc.log_model(
                 name="adapter",

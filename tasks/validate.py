@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.errors import DataError
 from data_contracts.expectations import compile_suites
-from data_contracts.records import Record
+from data_contracts.records import Record, Served
 from data_contracts.snapshots import QuarantinedRow, Snapshot, SnapshotWriter
 from data_contracts.workspace import Workspace
 from tasks.scrub import Scrubbed
@@ -165,7 +165,7 @@ def check(
 
 
 def as_tables(records: list[Record]) -> dict[str, pd.DataFrame]:
-    """The contract's two tables; column `record` is the index of the conversation."""
+    """The tables that a contract may speak of; column `record` is the index of the conversation."""
     return {
         "conversations": pd.DataFrame(
             [
@@ -188,6 +188,14 @@ def as_tables(records: list[Record]) -> dict[str, pd.DataFrame]:
                 for message in record.messages
             ],
             columns=["record", "role", "content"],
+        ),
+        "served": pd.DataFrame(
+            [
+                {"record": index, **record.served.model_dump(exclude={"correction"})}
+                for index, record in enumerate(records)
+                if record.served is not None
+            ],
+            columns=["record", *(name for name in Served.model_fields if name != "correction")],
         ),
     }
 

@@ -14,12 +14,12 @@ import typer
 
 from data_contracts.errors import EvergreenError
 from data_contracts.workspace import Workspace
-from flows.cli import data, models, pipeline, stack
+from flows.cli import data, drift, models, pipeline, stack
 from infra.local import environment
 
 app = typer.Typer(
     name="evergreen",
-    help="Keep a fine-tuned language model fresh: scrub, check, fine-tune, judge, promote.",
+    help="Keep a fine-tuned language model fresh: scrub, check, fine-tune, judge, promote, watch.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -31,6 +31,9 @@ app.command("demo")(pipeline.demo)
 app.command("retrain")(pipeline.retrain)
 app.command("scrub")(data.scrub)
 app.command("validate")(data.validate)
+app.command("watch")(drift.watch)
+app.command("drift")(drift.drift)
+app.command("ledger")(drift.ledger)
 app.add_typer(models.app, name="models")
 app.command("ask")(models.ask)
 app.command("up")(stack.up)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -118,8 +118,7 @@ def run_retrain(settings: "Settings", api: PrefectApi) -> "RetrainReport":
     with api.running():
         from flows.retrain import retrain as flow
 
-        report: RetrainReport = flow(settings)
-    return report
+        return cast("RetrainReport", flow(settings))
 
 
 def show_summary(report: "RetrainReport") -> None:

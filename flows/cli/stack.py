@@ -107,7 +107,7 @@ def _serve_deployments(
     with log:
         return processes.start(
             [
-                *(sys.executable, "-m", "flows.deployments"),
+                *(sys.executable, "-m", "flows.deployments", "serve"),
                 *([str(config.absolute())] if config else []),
             ],
             env={

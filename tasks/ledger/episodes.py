@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import Connection, delete, insert, select, update
 
+from data_contracts.snapshots import Snapshot
 from tasks.ledger.database import Ledger, episodes, files, now, requests, seen, windows
 from tasks.ledger.requests import Request, ask
 
@@ -37,7 +38,10 @@ class EpisodeSettings(BaseModel):
 
 
 class JudgedWindow(BaseModel):
-    """A window that was compared with the reference. Paths are below EVERGREEN_HOME."""
+    """A window that was compared with the reference.
+
+    `snapshot` is a Snapshot as JSON, `features` and `report` are paths.
+    """
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
@@ -51,6 +55,11 @@ class JudgedWindow(BaseModel):
     snapshot: str
     features: str
     report: str
+
+    @property
+    def data(self) -> Snapshot:
+        """The window's conversations, scrubbed."""
+        return Snapshot.model_validate_json(self.snapshot)
 
 
 class Episode(BaseModel):

@@ -3,7 +3,7 @@
 | state | means | goes on to |
 |---|---|---|
 | requested | somebody or something asked for it | started, refused |
-| started | one run claimed it and holds the model's lease | finished, failed, or requested: it died |
+| started | one run claimed it, and holds the lease | finished, failed; requested if it died |
 | finished | it ran to a verdict | |
 | refused | a limit or the evidence spoke against it | requested, when `retry_at` comes |
 | failed | it broke, more often than it may | |
@@ -171,6 +171,7 @@ def claim(
     *,
     flow_run: str,
     champion: str,
+    champion_request: str,
     limits: LimitSettings,
 ) -> Claim | Refusal:
     """Take a request, or learn why not. Exactly one caller gets a Claim.
@@ -179,6 +180,7 @@ def claim(
         identifier: the request.
         flow_run: who asks.
         champion: the version that is champion now; a request made under another is stale.
+        champion_request: the request that the champion came from, if the registry knows.
         limits: checked for unattended requests.
 
     Raises:
@@ -192,6 +194,10 @@ def claim(
             return Refusal(request, f"{request.state} already: {request.reason}")
         if (holder := leases.holder(connection, request.model)) is not None:
             return Refusal(request, f"another retrain of {request.model!r} is running ({holder})")
+        if champion_request == identifier:
+            done = f"version {champion} was promoted, and then the run died"
+            _change(connection, identifier, "finished", done, flow_run)
+            return Refusal(_get(connection, identifier), done)
         if gone := _evidence_gone(connection, request, champion):
             _change(connection, identifier, "refused", gone, flow_run)
             return Refusal(_get(connection, identifier), gone)

@@ -5,7 +5,6 @@ throughout a conversation: `<PERSON_1>` is one person from the first turn to the
 """
 
 import logging
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -16,11 +15,9 @@ from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
 from presidio_analyzer.nlp_engine import NerModelConfiguration, NlpArtifacts, SpacyNlpEngine
 
 from data_contracts.errors import ConfigError, RowRejected
-from data_contracts.policy import ScrubPolicy
+from data_contracts.policy import PLACEHOLDER, ScrubPolicy
 from data_contracts.records import LabelledSpan, Message
 from tasks.scrub.recognizers import AnyPhoneRecognizer, CardNumberRecognizer
-
-PLACEHOLDER = re.compile(r"<[A-Z_]+_(\d+)>")
 
 # en_core_web_sm's labels that say who or where somebody is; the others are left alone.
 SPACY_ENTITIES = {

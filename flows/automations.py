@@ -1,0 +1,196 @@
+"""Automations: what the Prefect server does by itself when something happens.
+
+| automation | when | does |
+|---|---|---|
+| retrain on drift | `evergreen.drift.detected` | runs the deployment `retrain` for the request |
+| drift | `evergreen.drift.detected` | tells people |
+| retrain refused | `evergreen.retrain.refused`: over budget, drift over | tells people |
+| run failed | a flow run of ours failed, crashed or timed out | tells people |
+| action failed | an automation could not do what it should | tells people |
+| zombie | a flow run's heartbeat stopped | marks it crashed, which tells people |
+
+Registering them again changes them in place; there are never two of a name.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, cast
+from uuid import UUID
+
+from prefect.automations import Automation
+from prefect.blocks.core import Block
+from prefect.blocks.webhook import Webhook
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import (
+    ActionTypes,
+    CallWebhook,
+    ChangeFlowRunState,
+    RunDeployment,
+    SendNotification,
+)
+from prefect.events.schemas.automations import EventTrigger, Posture
+
+from data_contracts.errors import ConfigError
+from flows.events import DRIFT, REFUSED
+from tasks.notify import NotifySettings
+
+TAG = "evergreen"
+HEARTBEAT = "prefect.flow-run.heartbeat"
+ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+# Three heartbeats of PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30.
+SILENT = timedelta(seconds=90)
+# The same alarm is not repeated within this time.
+QUIET = timedelta(seconds=30)
+WEBHOOK_BLOCK = "evergreen-notify"
+
+
+def register(deployments: Mapping[str, UUID], settings: NotifySettings) -> list[str]:
+    """Make or change all automations.
+
+    Args:
+        deployments: ids of the deployments, by name.
+        settings: how people are told.
+
+    Returns:
+        names of the automations
+
+    Raises:
+        ConfigError: `notify.block` names no block on this server.
+    """
+    ours = {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"}
+
+    def tell(title: str, body: str) -> ActionTypes:
+        return notification(title, body, deployments["notify"], settings)
+
+    wanted = [
+        Automation(
+            name="evergreen: retrain on drift",
+            trigger=_on({DRIFT}, within=timedelta(0)),
+            actions=[
+                RunDeployment(
+                    source="selected",
+                    deployment_id=deployments["retrain"],
+                    parameters={"request": _jinja("{{ event.payload.request }}")},
+                )
+            ],
+        ),
+        Automation(
+            name="evergreen: tell of drift",
+            trigger=_on({DRIFT}),
+            actions=[tell("Drift", "{{ event.payload.reason }}")],
+        ),
+        Automation(
+            name="evergreen: tell of a refused retrain",
+            trigger=_on({REFUSED}),
+            actions=[tell("Retrain refused", "{{ event.payload.reason }}")],
+        ),
+        Automation(
+            name="evergreen: tell of a failed run",
+            trigger=_on(
+                {f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut")},
+                related=ours,
+            ),
+            actions=[
+                tell(
+                    "Run failed",
+                    "{{ flow.name }} {{ flow_run.name }}: {{ flow_run.state.message }}",
+                )
+            ],
+        ),
+        Automation(
+            name="evergreen: tell of a failed action",
+            trigger=_on({"prefect.automation.action.failed"}, within=timedelta(minutes=10)),
+            actions=[
+                tell("Automation failed", "{{ event.resource.name }}: {{ event.payload.reason }}")
+            ],
+        ),
+        Automation(
+            name="evergreen: crash zombies",
+            trigger=EventTrigger(
+                after={HEARTBEAT},
+                expect={HEARTBEAT, *ENDED},
+                match={"prefect.resource.id": "prefect.flow-run.*"},
+                match_related=ours,
+                for_each={"prefect.resource.id"},
+                posture=Posture.Proactive,
+                threshold=1,
+                within=SILENT,
+            ),
+            actions=[
+                ChangeFlowRunState(
+                    state=StateType.CRASHED, message="its heartbeat stopped: the process is gone"
+                )
+            ],
+        ),
+    ]
+    for automation in wanted:
+        upsert(automation)
+    return [automation.name for automation in wanted]
+
+
+def upsert(automation: Automation) -> None:
+    """Create an automation, or change the one of its name."""
+    try:
+        # Prefect's functions serve sync and async callers; we are sync.
+        known = cast(Automation, Automation.read(name=automation.name))
+    except ValueError:
+        automation.create()
+        return
+    automation.id = known.id
+    automation.update()
+
+
+def notification(title: str, body: str, notify: UUID, settings: NotifySettings) -> ActionTypes:
+    """The action that tells people: the server's own where one is set up, else a log line."""
+    if settings.block is not None:
+        return SendNotification(
+            block_document_id=_block(settings.block), subject=f"Evergreen: {title}", body=body
+        )
+    if settings.webhook is not None:
+        block = Webhook(method="POST", url=settings.webhook)
+        identifier = cast(UUID, block.save(WEBHOOK_BLOCK, overwrite=True))
+        payload = f'{{"title": "Evergreen: {title}", "body": {_as_json(body)}}}'
+        return CallWebhook(block_document_id=identifier, payload=payload)
+    return RunDeployment(
+        source="selected",
+        deployment_id=notify,
+        parameters={"title": title, "body": _jinja(body)},
+    )
+
+
+def _as_json(template: str) -> str:
+    """A Jinja template of text as one of a JSON string."""
+    return "{% set body %}" + template + "{% endset %}{{ body | string | tojson }}"
+
+
+def _block(name: str) -> UUID:
+    try:
+        identifier = cast(Block, Block.load(name))._block_document_id
+    except ValueError as error:
+        raise ConfigError(
+            f"there is no block {name!r} on the Prefect server",
+            "create it in the Prefect UI (Blocks), or correct notify.block",
+        ) from error
+    if identifier is None:
+        raise ConfigError(f"block {name!r} is not saved", "save it")
+    return identifier
+
+
+def _on(
+    events: set[str],
+    *,
+    related: dict[str, str] | None = None,
+    within: timedelta = QUIET,
+) -> EventTrigger:
+    return EventTrigger(
+        expect=events,
+        match_related=related or {},
+        for_each={"prefect.resource.id"},
+        posture=Posture.Reactive,
+        threshold=1,
+        within=within,
+    )
+
+
+def _jinja(template: str) -> dict[str, Any]:
+    return {"__prefect_kind": "jinja", "template": template}

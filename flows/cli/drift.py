@@ -1,0 +1,255 @@
+"""`evergreen watch`, `drift`, `ledger`: is traffic still what the champion knows, and what
+was done about it."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from data_contracts.errors import ConfigError, DataError, RowRejected
+from data_contracts.workspace import Workspace
+from flows.cli.output import JsonFlag, console, show_json, show_table
+from flows.cli.pipeline import ConfigOption
+from infra.local import PrefectApi
+
+if TYPE_CHECKING:
+    from data_contracts.records import Record
+    from flows.settings import Settings
+    from flows.watch import WatchReport
+    from tasks.drift.compare import Comparison
+    from tasks.scrub.engine import Scrubber
+
+DRIFT_CODE = 3
+
+
+def watch(
+    logs: Annotated[
+        str | None, typer.Option("--logs", help="Inference logs: file, folder, glob or s3://.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Look at new inference logs once; ask for a retrain if traffic has drifted for long.
+
+    Example: `evergreen watch --logs /var/log/llm/`
+    """
+    api = PrefectApi(Workspace.current())
+    from flows.settings import load_settings
+
+    settings = load_settings(config)
+    with api.running():
+        from flows.watch import watch as flow
+
+        report: WatchReport = flow(settings, logs)
+    if as_json:
+        show_json(report.model_dump(mode="json") | {"verdict": report.verdict})
+        return
+    show_watched(report)
+
+
+def show_watched(report: "WatchReport") -> None:
+    show_table(
+        f"Windows of {report.logs}",
+        [
+            {
+                "from": window.start,
+                "verdict": window.comparison.verdict,
+                "records": window.account.records,
+                "compared": window.account.kept,
+                "why": window.comparison.reason,
+            }
+            for window in report.windows
+        ],
+    )
+    counts = {
+        "waiting for their window to fill or end": report.waiting,
+        "known": report.known,
+        "duplicates": report.duplicates,
+        "too late": report.late,
+        "incomplete": report.incomplete,
+    }
+    told = [f"{count} {what}" for what, count in counts.items() if count]
+    if told:
+        console.print(f"Records besides: {', '.join(told)}")
+    if report.quarantined:
+        rows = [{"rule": rule, "records": n} for rule, n in report.quarantined.items()]
+        show_table("Quarantined", rows)
+    for uri, reason in report.damaged.items():
+        console.print(f"[bold]Damaged:[/bold] {uri}: {reason}; read as far as it goes")
+    for window in report.windows:
+        if window.request is not None:
+            request = window.request
+            console.print(f"[bold]Retrain requested[/bold] ({request.id}): {request.reason}")
+        console.print(f"Report: {window.page}", soft_wrap=True)
+
+
+def drift(
+    reference: Annotated[str, typer.Option("--reference", help="As for `retrain --data`.")],
+    current: Annotated[str, typer.Option("--current", help="As for `retrain --data`.")],
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write the report page to this .html file.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compare two files of conversations or inference logs, without any server.
+
+    Exits 0 if they are alike, 3 if they are not, 1 or 2 if it could not tell.
+
+    Example: `evergreen drift --reference may.jsonl --current june.jsonl`
+    """
+    from data_contracts.policy import load_policy
+    from flows.settings import load_settings
+    from models.encoder import Encoder
+    from tasks.drift.compare import compare
+    from tasks.drift.features import describe
+    from tasks.drift.report import page
+    from tasks.scrub.engine import Scrubber
+
+    settings = load_settings(config)
+    if report is not None and not report.absolute().parent.is_dir():
+        raise ConfigError(f"there is no folder {report.absolute().parent}", "create it first")
+    paths = {"reference": reference, "current": current}
+    listed = {name: read_side(path, settings) for name, path in paths.items()}
+    scrubber, encoder = Scrubber(load_policy(settings.scrub.policy)), Encoder(settings.encoder)
+    sides = {}
+    for name, (records, _) in listed.items():
+        sides[name] = describe(scrubbed(records, scrubber), encoder)
+        enough(name, len(sides[name]), settings)
+    evidence = compare(sides["reference"], sides["reference"], sides["current"], settings.drift)
+    sampled = {name: of for name, (_, of) in listed.items()}
+    if report is not None:
+        about = {"reference": reference, "now": current, "encoder": settings.encoder.encoder}
+        write_page(report, page(evidence, {**about, "model": "two files"}))
+    show_comparison(evidence.comparison, sampled, as_json=as_json)
+    if evidence.comparison.verdict == "drift":
+        raise typer.Exit(DRIFT_CODE)
+
+
+def read_side(path: str, settings: "Settings") -> "tuple[list[Record], int]":
+    """(a seeded sample of the conversations at a path, how many rows there are).
+
+    Raises:
+        DataError: nothing is there, or too few rows can be read.
+    """
+    from tasks.ingest import IngestSettings, Source, ingest
+    from tasks.logs import whole
+
+    source = Source(path=path, rows=settings.drift.reference_records)
+    listing = ingest(IngestSettings(sources=(source,), seed=settings.drift.seed))
+    records = []
+    for file, row in listing.rows():
+        try:
+            records.append(row.parse(file.name))
+        except RowRejected:
+            continue  # told by the difference to the number of rows
+    enough(path, len(records), settings)
+    return whole(records), sum(part.file.rows for part in listing.taken)
+
+
+def scrubbed(records: "list[Record]", scrubber: "Scrubber") -> "list[Record]":
+    """Those that can be scrubbed, without their personal data."""
+    from tasks.scrub.stage import scrub_record
+
+    clean: dict[str, Record] = {}
+    for record in records:
+        try:
+            found, _ = scrub_record(record, scrubber, set(clean))
+            clean[found.id] = found
+        except RowRejected:
+            continue  # as above
+    return list(clean.values())
+
+
+def enough(name: str, count: int, settings: "Settings") -> None:
+    least = settings.watch.min_records
+    if count < least:
+        raise DataError(
+            f"{name}: {count} conversations are too few to tell (watch.min_records is {least})",
+            "give more, or lower watch.min_records (30 at least)",
+        )
+
+
+def write_page(file: Path, content: str) -> None:
+    try:
+        file.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {file} ({error.strerror})", "choose another") from error
+
+
+def show_comparison(comparison: "Comparison", sampled: dict[str, int], *, as_json: bool) -> None:
+    from tasks.drift.report import headline, test_rows
+
+    if as_json:
+        show_json(comparison.model_dump(mode="json") | {"rows": sampled})
+        return
+    show_table("Tests", test_rows(comparison))
+    console.print(
+        f"{comparison.reference_rows} conversations of {sampled['reference']} rows against"
+        f" {comparison.current_rows} of {sampled['current']}"
+    )
+    console.print(f"[bold]{headline(comparison)}[/bold]: {comparison.reason}")
+
+
+def ledger(
+    request: Annotated[
+        str | None, typer.Argument(metavar="[REQUEST]", help="One request and its history.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Which retrains were asked for, why, and what became of them.
+
+    Example: `evergreen ledger`
+    """
+    from flows.settings import load_settings
+    from tasks.ledger import requests
+    from tasks.ledger.database import Ledger
+
+    settings = load_settings(config)
+    workspace = Workspace.current()
+    workspace.create()
+    book = Ledger(settings.ledger, workspace)
+    if request is None:
+        found = requests.listing(book, settings.name)
+        if as_json:
+            show_json([one.model_dump(mode="json") for one in found])
+            return
+        show_table(
+            f"Retrain requests of {settings.name}",
+            [
+                {
+                    "request": one.id,
+                    "asked": _when(one.requested_at),
+                    "by": one.trigger,
+                    "champion then": one.champion,
+                    "state": one.state,
+                    "why": one.reason,
+                }
+                for one in found
+            ],
+        )
+        return
+    one, events = requests.find(book, request), requests.story(book, request)
+    if as_json:
+        history: list[dict[str, Any]] = [event.model_dump(mode="json") for event in events]
+        show_json(one.model_dump(mode="json") | {"history": history})
+        return
+    console.print(f"[bold]{one.id}[/bold] ({one.trigger}, champion {one.champion}): {one.state}")
+    show_table(
+        "History",
+        [
+            {
+                "at": _when(event.at),
+                "state": event.state,
+                "why": event.reason,
+                "flow run": event.flow_run,
+            }
+            for event in events
+        ],
+    )
+
+
+def _when(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S")

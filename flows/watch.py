@@ -1,0 +1,306 @@
+"""Watch: from new inference logs to a drift report, and to a retrain request if it lasts."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from models.encoder import Encoder
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from pydantic import BaseModel, ConfigDict
+from tasks.drift.report import markdown, page
+
+from data_contracts.contract import INFERENCE_LOGS, load_contract
+from data_contracts.errors import ConfigError, RegistryError
+from data_contracts.policy import load_policy
+from data_contracts.workspace import Workspace
+from flows.events import announce
+from flows.settings import Settings
+from tasks.champion import champion_task, trained_on
+from tasks.drift.compare import Comparison, Evidence, compare
+from tasks.drift.features import Features
+from tasks.ledger import episodes
+from tasks.ledger.database import Ledger
+from tasks.ledger.episodes import JudgedWindow, Outcome
+from tasks.ledger.requests import Request
+from tasks.logs import Entry, LogWindow, Pending, cut, iso, look, quarantine_digest, rules
+from tasks.registry import LoadedVersion
+from tasks.watch import (
+    KeptWindow,
+    WindowAccount,
+    describe_window_task,
+    keep_window_task,
+    reference_task,
+    settled,
+)
+
+REPORT_PAGE, REPORT_JSON = "report.html", "report.json"
+
+
+class WindowReport(BaseModel):
+    """What became of one window."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    start: str
+    end: str
+    account: WindowAccount
+    quarantined: dict[str, int]
+    comparison: Comparison
+    page: str
+    counted: bool
+    episode: str | None
+    closed: str | None
+    request: Request | None
+
+
+class WatchReport(BaseModel):
+    """What a look at the logs found. Counts are of log records."""
+
+    model_config = ConfigDict(frozen=True)
+
+    logs: str
+    champion: str
+    windows: tuple[WindowReport, ...]
+    waiting: int
+    known: int
+    duplicates: int
+    late: int
+    incomplete: int
+    quarantined: dict[str, int]
+    damaged: dict[str, str]
+
+    @property
+    def verdict(self) -> Literal["quiet", "drift", "not enough data"]:
+        """Of all windows together: drift if there was any."""
+        if not self.windows:
+            return "not enough data"
+        drift = any(window.comparison.verdict == "drift" for window in self.windows)
+        return "drift" if drift else "quiet"
+
+
+@flow(name="watch", description=__doc__, log_prints=False, validate_parameters=True)
+def watch(settings: Settings, logs: str | None = None) -> WatchReport:
+    """Look at the logs once and judge every window that is complete.
+
+    Args:
+        settings: the whole tree of settings.
+        logs: replaces `watch.logs`.
+
+    Raises:
+        EvergreenError: there are no logs, or no champion to compare them with.
+    """
+    path = logs or settings.watch.logs
+    if path is None:
+        raise ConfigError("no logs to watch", "set watch.logs, or give --logs")
+    workspace = Workspace.current()
+    workspace.create()
+    ledger = Ledger(settings.ledger, workspace)
+    champion = champion_task(settings.name, settings.tracking, workspace)
+    if champion is None:
+        raise RegistryError(
+            f"model {settings.name!r} has no champion to compare traffic with",
+            "`evergreen retrain` makes one",
+        )
+    now = datetime.now(UTC)
+    pending = look_task(path, settings, ledger, now)
+    windows, waiting = cut(pending, settings.watch, now)
+    judged = judge(windows, pending, settings, champion, ledger, workspace) if windows else []
+    finish_files(pending, windows, settings, ledger)
+    forget_old(settings, ledger)
+    report = WatchReport(
+        logs=path,
+        champion=champion.version.version,
+        windows=tuple(judged),
+        waiting=waiting,
+        known=pending.known,
+        duplicates=pending.duplicates,
+        late=pending.late,
+        incomplete=pending.incomplete,
+        quarantined=rules(pending.quarantined),
+        damaged=pending.damaged,
+    )
+    tell(report)
+    return report
+
+
+@task(name="look at logs", task_run_name="look at logs", persist_result=False)
+def look_task(path: str, settings: Settings, ledger: Ledger, now: datetime) -> Pending:
+    done = episodes.finished_files(ledger, settings.name)
+    return look(
+        path,
+        settings.watch,
+        now=now,
+        known=lambda digests: episodes.known(ledger, settings.name, digests),
+        finished=lambda file: (file.uri, file.version) in done,
+        newest=episodes.newest(ledger, settings.name),
+    )
+
+
+def judge(
+    windows: list[LogWindow],
+    pending: Pending,
+    settings: Settings,
+    champion: LoadedVersion,
+    ledger: Ledger,
+    workspace: Workspace,
+) -> list[WindowReport]:
+    """Scrub, describe, compare and count each window in turn; models are loaded once."""
+    from tasks.scrub.engine import Scrubber
+
+    data = trained_on(champion)
+    reference = Features.load(
+        Path(reference_task(data, settings.encoder, settings.drift, workspace).path)
+    )
+    contract = load_contract(default=INFERENCE_LOGS)
+    scrubber, encoder = Scrubber(load_policy(settings.scrub.policy)), Encoder(settings.encoder)
+    reports = []
+    for number, window in enumerate(windows):
+        kept = keep_window_task(window, pending, settings.watch, scrubber, contract, workspace)
+        features, file = describe_window_task(kept, champion, encoder, settings.drift, workspace)
+        before = episodes.judged(ledger, settings.name, champion.version.version)
+        evidence = compare(reference, settled(before, settings.drift), features, settings.drift)
+        about = describe(kept, champion, settings)
+        write_report(evidence, about, kept, file.parent)
+        # Rows that no window can claim, because they say no time, are counted with the first.
+        broken = [quarantine_digest(row) for row in pending.quarantined] if number == 0 else []
+        outcome = count(kept, evidence, window.entries, broken, file, settings, champion, ledger)
+        publish(evidence.comparison, about, kept, outcome)
+        reports.append(
+            WindowReport(
+                id=kept.id,
+                start=iso(kept.start),
+                end=iso(kept.end),
+                account=kept.account,
+                quarantined=kept.quarantined,
+                comparison=evidence.comparison,
+                page=str(file.parent / REPORT_PAGE),
+                counted=outcome.counted,
+                episode=outcome.episode,
+                closed=outcome.closed,
+                request=outcome.request,
+            )
+        )
+    return reports
+
+
+def describe(kept: KeptWindow, champion: LoadedVersion, settings: Settings) -> dict[str, str]:
+    """What a report says about its window."""
+    account = kept.account
+    return {
+        "model": f"{champion.version.name}, version {champion.version.version}",
+        "window": f"{iso(kept.start)} to {iso(kept.end)}",
+        "log records": f"{account.records}: {account.kept} conversations compared,"
+        f" {account.contained} contained in a later request, {account.quarantined} quarantined,"
+        f" {account.not_sampled} not in the sample",
+        "sentence encoder": settings.encoder.encoder,
+    }
+
+
+def write_report(
+    evidence: Evidence, about: Mapping[str, str], kept: KeptWindow, folder: Path
+) -> None:
+    (folder / REPORT_PAGE).write_text(page(evidence, about), encoding="utf-8")
+    document = {
+        "window": kept.model_dump(mode="json"),
+        "comparison": evidence.comparison.model_dump(mode="json"),
+    }
+    (folder / REPORT_JSON).write_text(json.dumps(document, indent=2), encoding="utf-8")
+
+
+def count(
+    kept: KeptWindow,
+    evidence: Evidence,
+    entries: list[Entry],
+    broken: list[bytes],
+    file: Path,
+    settings: Settings,
+    champion: LoadedVersion,
+    ledger: Ledger,
+) -> Outcome:
+    """Write the window into the ledger and tell the automations what follows from it."""
+    comparison = evidence.comparison
+    outcome = episodes.count_window(
+        ledger,
+        JudgedWindow(
+            id=kept.id,
+            model=settings.name,
+            champion=champion.version.version,
+            start=kept.start,
+            end=kept.end,
+            verdict=comparison.verdict,
+            strong=comparison.strong,
+            snapshot=kept.snapshot.model_dump_json(),
+            features=str(file),
+            report=str(file.parent / REPORT_PAGE),
+        ),
+        [(e.digest, e.at) for e in entries] + [(digest, kept.end) for digest in broken],
+        settings.episode,
+        forget_before=int(kept.end - 3600 * settings.watch.lateness_hours),
+        reason=comparison.reason,
+    )
+    if outcome.request is not None:
+        announce(outcome.request)
+    return outcome
+
+
+def finish_files(
+    pending: Pending, windows: list[LogWindow], settings: Settings, ledger: Ledger
+) -> None:
+    """Files all of whose records are counted need not be opened again until they change."""
+    counted = {entry.digest for window in windows for entry in window.entries}
+    waiting = {entry.file for entry in pending.entries if entry.digest not in counted}
+    unsettled = pending.quarantined and not windows
+    done = [
+        (file.uri, file.version)
+        for number, file in enumerate(pending.files)
+        if number not in waiting and file.uri not in pending.damaged and not unsettled
+    ]
+    episodes.finish_files(ledger, settings.name, done)
+
+
+def forget_old(settings: Settings, ledger: Ledger) -> None:
+    """Delete windows that are older than the retention, with their texts and reports."""
+    for window in episodes.forget(ledger, settings.name, settings.watch.retention_days):
+        shutil.rmtree(Path(window.report).parent, ignore_errors=True)
+        shutil.rmtree(window.data.path, ignore_errors=True)
+
+
+def publish(
+    comparison: Comparison, about: Mapping[str, str], kept: KeptWindow, outcome: Outcome
+) -> None:
+    """Put the report where people look: the Prefect UI and the log."""
+    create_markdown_artifact(
+        markdown(comparison, about),
+        key="drift-report",
+        description=f"Window from {iso(kept.start)}",
+    )
+    log: Any = get_run_logger()
+    log.info("%s: %s: %s", iso(kept.start), comparison.verdict, comparison.reason)
+    if not outcome.counted:
+        log.info("another watcher counted this window before; it changes nothing")
+    if outcome.closed:
+        log.info("drift episode closed: %s", outcome.closed)
+    if outcome.request is not None:
+        log.warning("retrain requested (%s): %s", outcome.request.id, outcome.request.reason)
+
+
+def tell(report: WatchReport) -> None:
+    log: Any = get_run_logger()
+    log.info(
+        "%d windows judged; %d records wait for their window to fill or end; %d known,"
+        " %d duplicates, %d too late, %d incomplete, %d unreadable",
+        len(report.windows),
+        report.waiting,
+        report.known,
+        report.duplicates,
+        report.late,
+        report.incomplete,
+        sum(report.quarantined.values()),
+    )
+    for uri, reason in report.damaged.items():
+        log.warning("%s is damaged and was read as far as it goes: %s", uri, reason)

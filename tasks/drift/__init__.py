@@ -1,0 +1,1 @@
+"""Drift: does current traffic come from where the reference came from?"""

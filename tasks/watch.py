@@ -1,0 +1,219 @@
+"""Watch: the steps from new log records to features that can be compared."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from models.encoder import Encoder, EncoderSettings
+from open_data_contract_standard.model import OpenDataContractStandard
+from prefect import task
+from pyarrow import ArrowException
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from data_contracts.digests import digest_file, digest_json
+from data_contracts.errors import DataError, RowRejected
+from data_contracts.records import Record
+from data_contracts.snapshots import QuarantinedRow, Snapshot, SnapshotWriter
+from data_contracts.workspace import Workspace
+from models.adapters import load_model
+from models.base import load_tokenizer
+from models.chat import encode_all
+from models.score import score
+from tasks.drift.compare import DriftSettings
+from tasks.drift.features import Features, describe, sample, together
+from tasks.ledger.episodes import JudgedWindow
+from tasks.logs import LogWindow, Pending, WatchSettings, read
+from tasks.progress import StageProgress
+from tasks.registry import LoadedVersion
+from tasks.scrub.stage import scrub_record
+from tasks.stage import stage_task
+from tasks.validate import check
+
+if TYPE_CHECKING:
+    from tasks.scrub.engine import Scrubber
+
+FEATURES = "features.parquet"
+
+
+class WindowAccount(BaseModel):
+    """Records = kept + quarantined + contained in a later request + not in the sample."""
+
+    model_config = ConfigDict(frozen=True)
+
+    records: int
+    kept: int
+    quarantined: int
+    contained: int
+    not_sampled: int
+
+    @model_validator(mode="after")
+    def _balances(self) -> Self:
+        if self.records != self.kept + self.quarantined + self.contained + self.not_sampled:
+            raise ValueError(f"records do not balance: {self}")
+        return self
+
+
+class KeptWindow(BaseModel):
+    """A window's conversations, scrubbed, as a snapshot."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    start: int
+    end: int
+    snapshot: Snapshot
+    account: WindowAccount
+    quarantined: dict[str, int]
+
+
+class FeaturesFile(BaseModel):
+    """Features on disk, with the digest of their file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    digest: str
+    rows: int
+
+    def verify(self) -> None:
+        """Raises DataError: the file is missing or changed."""
+        path = Path(self.path)
+        if not path.is_file() or digest_file(path) != self.digest:
+            raise DataError(f"{path} is missing or damaged", "run again; it will be made anew")
+
+
+@task(name="scrub window", task_run_name="scrub window", persist_result=False)
+def keep_window_task(
+    window: LogWindow,
+    pending: Pending,
+    settings: WatchSettings,
+    scrubber: "Scrubber",
+    contract: OpenDataContractStandard,
+    workspace: Workspace,
+) -> KeptWindow:
+    """Scrub (a sample of) the window in memory and keep what holds the contract."""
+    progress = StageProgress("scrub-window", "conversations")
+    chosen = window.sample(settings.max_records)
+    records: list[Record] = []
+    ids: set[str] = set()
+    quarantined: list[QuarantinedRow] = []
+    for done, (_, record) in enumerate(read(pending.files, chosen), start=1):
+        try:
+            clean, _ = scrub_record(record, scrubber, ids)
+            ids.add(clean.id)
+            records.append(clean.model_copy(update={"source": f"window-{window.id}"}))
+        except RowRejected as rejected:
+            quarantined.append(_quarantined(record, rejected.rule))
+        progress(done, len(chosen))
+    broken = check(records, contract).broken if records else {}
+    quarantined += [_quarantined(records[index], rule) for index, rule in broken.items()]
+    with SnapshotWriter(
+        str(workspace.snapshots),
+        "window",
+        parent=None,
+        provenance={
+            "window": window.id,
+            "policy": scrubber.policy.digest,
+            "contract": str(contract.id),
+            "contract_version": str(contract.version),
+        },
+    ) as writer:
+        for index, record in enumerate(records):
+            if index not in broken:
+                writer.write(record)
+        for row in quarantined:
+            writer.quarantine(row)
+        snapshot = writer.commit(rows_in=len(chosen))
+    return KeptWindow(
+        id=window.id,
+        start=window.start,
+        end=window.end,
+        snapshot=snapshot,
+        account=WindowAccount(
+            records=len(window.entries),
+            kept=snapshot.account.rows_out,
+            quarantined=len(quarantined),
+            contained=len(window.entries) - len(window.conversations),
+            not_sampled=len(window.conversations) - len(chosen),
+        ),
+        quarantined=dict(Counter(row.rule for row in quarantined).most_common()),
+    )
+
+
+def _quarantined(record: Record, rule: str) -> QuarantinedRow:
+    # Its id may be personal data, and nothing looked at it yet.
+    digest = record.content_digest
+    return QuarantinedRow(
+        id=f"record~{digest_json(record.id)[:12]}", rule=rule, digest=digest, source=record.source
+    )
+
+
+@task(name="describe window", task_run_name="describe window", persist_result=False)
+def describe_window_task(
+    kept: KeptWindow,
+    champion: LoadedVersion,
+    encoder: Encoder,
+    settings: DriftSettings,
+    workspace: Workspace,
+) -> tuple[Features, Path]:
+    """Embed the window, have the champion score some of it, and write the features down.
+
+    Returns:
+        (the features, the file they are in); the window's report goes beside it
+    """
+    records = list(kept.snapshot.records())
+    losses = champion_losses(sample(records, settings.score_records, settings.seed), champion)
+    progress = StageProgress("describe-window", "texts")
+    features = describe(records, encoder, losses=losses, on_progress=progress)
+    folder = workspace.windows / champion.version.name / kept.id
+    folder.mkdir(parents=True, exist_ok=True)
+    features.save(folder / FEATURES)
+    return features, folder / FEATURES
+
+
+def champion_losses(records: Sequence[Record], champion: LoadedVersion) -> Mapping[str, float]:
+    """{record id: the champion's loss on the logged answers, nats a token}."""
+    if not records:
+        return {}
+    tokenizer = load_tokenizer(champion.base)
+    pairs = ((record.id, record.messages) for record in records)
+    examples, _ = encode_all(tokenizer, pairs, 512)
+    model = load_model(champion.base, champion.adapter)
+    scored = score(model, examples, tokenizer.pad_token_id)
+    return {item.id: item.loss_sum / item.tokens for item in scored if item.tokens}
+
+
+@stage_task(
+    "reference",
+    produces="drift/reference",
+    description="What the champion was trained on, embedded.",
+    code=("data_contracts", "tasks.drift", "models.encoder"),
+)
+def reference_task(
+    data: tuple[Snapshot, ...],
+    encoder: EncoderSettings,
+    settings: DriftSettings,
+    workspace: Workspace,
+) -> FeaturesFile:
+    records = {record.id: record for snapshot in data for record in snapshot.records()}
+    chosen = sample(list(records.values()), settings.reference_records, settings.seed)
+    progress = StageProgress("reference", "texts")
+    features = describe(chosen, Encoder(encoder), on_progress=progress)
+    workspace.windows.mkdir(parents=True, exist_ok=True)
+    name = digest_json([[s.digest for s in data], encoder.model_dump(), settings.seed, len(chosen)])
+    path = workspace.windows / f"reference-{name[:16]}.parquet"
+    features.save(path)
+    return FeaturesFile(path=str(path), digest=digest_file(path), rows=len(features))
+
+
+def settled(judged: Sequence[JudgedWindow], settings: DriftSettings) -> Features | None:
+    """The first windows that were quiet under this champion; None if there are none left."""
+    parts: list[Features] = []
+    for window in judged:
+        if window.verdict == "quiet" and sum(map(len, parts)) < settings.reference_records:
+            try:
+                parts.append(Features.load(Path(window.features)))
+            except (OSError, ArrowException):
+                continue  # deleted by retention, or by hand: later ones do as well
+    return together(parts, settings.reference_records) if parts else None
