@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import Progress
 
 from data_contracts.errors import ConfigError, DataError
-from flows.cli.output import JsonFlag, console, show_json, show_table
+from flows.cli.output import JsonFlag, console, progress, show_json, show_table
 
 if TYPE_CHECKING:
     from data_contracts.records import Record
@@ -40,7 +39,7 @@ def scrub(
     tally = Tally()
     records: list[Record] = []
     quarantined: list[dict[str, Any]] = []
-    with Progress(console=None if not as_json else _silent(), transient=True) as bar:
+    with progress(quiet=as_json) as bar:
         line = bar.add_task("scrubbing", total=listing.rows_in)
         scrub_rows(
             listing,
@@ -160,12 +159,6 @@ def _replace(output: Path, content: bytes) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise DataError(f"cannot write {output} ({error.strerror})", "choose another") from error
-
-
-def _silent() -> Any:
-    from rich.console import Console
-
-    return Console(quiet=True)
 
 
 def _counts(counts: dict[str, int], name: str, unit: str) -> list[dict[str, Any]]:

@@ -1,15 +1,18 @@
 """`evergreen watch`, `drift`, `ledger`: is traffic still what the champion knows, and what
 was done about it."""
 
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.progress import Progress, TaskID
 
 from data_contracts.errors import ConfigError, DataError, RowRejected
 from data_contracts.workspace import Workspace
-from flows.cli.output import JsonFlag, console, show_json, show_table
+from flows.cli.output import JsonFlag, console, progress, show_json, show_table
 from flows.cli.pipeline import ConfigOption
 from infra.local import PrefectApi
 
@@ -114,9 +117,12 @@ def drift(
     listed = {name: read_side(path, settings) for name, path in paths.items()}
     scrubber, encoder = Scrubber(load_policy(settings.scrub.policy)), Encoder(settings.encoder)
     sides = {}
-    for name, (records, _) in listed.items():
-        sides[name] = describe(scrubbed(records, scrubber), encoder)
-        enough(name, len(sides[name]), settings)
+    with progress(quiet=as_json) as bar:
+        for name, (records, _) in listed.items():
+            scrub, embed = (bar.add_task(f"{what} the {name}") for what in ("scrub", "embed"))
+            clean = scrubbed(records, scrubber, partial(_advance, bar, scrub))
+            sides[name] = describe(clean, encoder, on_progress=partial(_advance, bar, embed))
+            enough(name, len(sides[name]), settings)
     evidence = compare(sides["reference"], sides["reference"], sides["current"], settings.drift)
     sampled = {name: of for name, (_, of) in listed.items()}
     if report is not None:
@@ -133,6 +139,7 @@ def read_side(path: str, settings: "Settings") -> "tuple[list[Record], int]":
     Raises:
         DataError: nothing is there, or too few rows can be read.
     """
+    from tasks.drift.features import one_exchange
     from tasks.ingest import IngestSettings, Source, ingest
     from tasks.logs import whole
 
@@ -145,21 +152,33 @@ def read_side(path: str, settings: "Settings") -> "tuple[list[Record], int]":
         except RowRejected:
             continue  # told by the difference to the number of rows
     enough(path, len(records), settings)
-    return whole(records), sum(part.file.rows for part in listing.taken)
+    # All that is compared, so all that needs to be scrubbed.
+    narrow = [narrowed for record in whole(records) if (narrowed := one_exchange(record))]
+    return narrow, sum(part.file.rows for part in listing.taken)
 
 
-def scrubbed(records: "list[Record]", scrubber: "Scrubber") -> "list[Record]":
+def scrubbed(
+    records: "list[Record]", scrubber: "Scrubber", on_progress: Callable[[int, int], None]
+) -> "list[Record]":
     """Those that can be scrubbed, without their personal data."""
     from tasks.scrub.stage import scrub_record
 
-    clean: dict[str, Record] = {}
-    for record in records:
+    clean: list[Record] = []
+    ids: set[str] = set()
+    for done, record in enumerate(records, start=1):
         try:
-            found, _ = scrub_record(record, scrubber, set(clean))
-            clean[found.id] = found
+            found, _ = scrub_record(record, scrubber, ids)
+            ids.add(found.id)
+            clean.append(found)
         except RowRejected:
             continue  # as above
-    return list(clean.values())
+        finally:
+            on_progress(done, len(records))
+    return clean
+
+
+def _advance(bar: Progress, line: TaskID, done: int, of: int) -> None:
+    bar.update(line, completed=done, total=of)
 
 
 def enough(name: str, count: int, settings: "Settings") -> None:
@@ -184,7 +203,9 @@ def show_comparison(comparison: "Comparison", sampled: dict[str, int], *, as_jso
     if as_json:
         show_json(comparison.model_dump(mode="json") | {"rows": sampled})
         return
-    show_table("Tests", test_rows(comparison))
+    shown = ("test", "adjusted p", "effect (AUC)", "reference", "now", "drift")
+    rows = [{name: row[name] for name in shown} for row in test_rows(comparison)]
+    show_table("Tests", rows)
     console.print(
         f"{comparison.reference_rows} conversations of {sampled['reference']} rows against"
         f" {comparison.current_rows} of {sampled['current']}"

@@ -122,6 +122,26 @@ def check(which: WhichArgument, config: ConfigOption = None, as_json: JsonFlag =
         raise typer.Exit(1)
 
 
+@app.command("rollback")
+def rollback(
+    to: Annotated[str, typer.Option("--to", help="A version or alias.")] = "previous",
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make an earlier version champion again, once it has loaded and answered.
+
+    Example: `evergreen models rollback`
+    """
+    from tasks.promote import rollback as roll_back
+
+    settings, client = _connect(config)
+    done = roll_back(client, settings.name, to, Workspace.current())
+    if as_json:
+        show_json(done.model_dump(mode="json"))
+    else:
+        console.print(f"Version {done.champion} is champion; it was {done.previous or 'none'}.")
+
+
 def ask(
     question: Annotated[str, typer.Argument(help="What to ask.")],
     model: Annotated[

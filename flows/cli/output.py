@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -39,3 +40,8 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value).replace("[", "\\[")
+
+
+def progress(*, quiet: bool) -> Progress:
+    """A bar that goes away when the work is done; none at all if `quiet`."""
+    return Progress(console=Console(quiet=True) if quiet else console, transient=True)

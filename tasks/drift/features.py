@@ -13,12 +13,12 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from models.encoder import Encoder
 from numpy.typing import NDArray
 
 from data_contracts.digests import digest_json
 from data_contracts.policy import PLACEHOLDER
 from data_contracts.records import Record
+from models.encoder import Encoder
 
 Vectors = NDArray[np.float32]
 Numbers = NDArray[np.float64]
@@ -108,17 +108,19 @@ def together(parts: Sequence[Features], limit: int) -> Features:
     )
 
 
-def exchange(record: Record) -> tuple[str, str] | None:
-    """(what the user said, what was answered) in one turn of the conversation, drawn by its
-    content; None if no user message has an answer."""
+def one_exchange(record: Record) -> Record | None:
+    """The record with one of its exchanges only, what a user said and what was answered, drawn
+    by its content; None if no user message has an answer. `served` speaks of the last answer
+    and stays as the conversation's."""
     pairs = [
-        (asked.content, answered.content)
+        (asked, answered)
         for asked, answered in zip(record.messages, record.messages[1:], strict=False)
         if asked.role == "user" and answered.role == "assistant"
     ]
     if not pairs:
         return None
-    return pairs[int(record.content_digest[:12], 16) % len(pairs)]
+    chosen = pairs[int(record.content_digest[:12], 16) % len(pairs)]
+    return record.model_copy(update={"messages": chosen, "labelled_spans": ()})
 
 
 def sample(records: Sequence[Record], count: int, seed: int) -> list[Record]:
@@ -142,12 +144,12 @@ def describe(
         losses: {record id: champion's loss in nats a token} of those that were scored.
         on_progress: called with (texts done, texts in all).
     """
-    chosen = [(record, pair) for record in records if (pair := exchange(record)) is not None]
-    user = [asked for _, (asked, _) in chosen]
-    assistant = [answered for _, (_, answered) in chosen]
+    chosen = [narrow for record in records if (narrow := one_exchange(record)) is not None]
+    user = [record.messages[0].content for record in chosen]
+    assistant = [record.messages[1].content for record in chosen]
     both = encoder.encode([*user, *assistant], on_progress)
     scored = losses or {}
-    served = [record.served for record, _ in chosen]
+    served = [record.served for record in chosen]
     numbers = {
         "question length": _numbers(len(text.split()) for text in user),
         "personal data": _numbers(bool(PLACEHOLDER.search(text)) for text in user),
@@ -155,10 +157,10 @@ def describe(
         "refusals": _numbers(bool(REFUSAL.search(text)) for text in assistant),
         "feedback": _numbers(log.feedback if log else None for log in served),
         "latency": _numbers(log.latency_ms if log else None for log in served),
-        "loss": _numbers(scored.get(record.id) for record, _ in chosen),
+        "loss": _numbers(scored.get(record.id) for record in chosen),
     }
     return Features(
-        ids=[record.id for record, _ in chosen],
+        ids=[record.id for record in chosen],
         user=user,
         assistant=assistant,
         language=[language(text) for text in user],
