@@ -96,6 +96,19 @@ def resolve_base(settings: ModelSettings, store: Path) -> Base:
     return _identify(settings, folder, store)
 
 
+def local_base(recorded: Base, store: Path) -> Base:
+    """The base an adapter was trained on, on this machine (it may be another one).
+
+    Raises:
+        ModelError: as `resolve_base`.
+    """
+    if Path(recorded.path).is_dir():
+        return recorded
+    return resolve_base(
+        ModelSettings(base=recorded.id, revision=recorded.revision, dtype=recorded.dtype), store
+    )
+
+
 def _require_complete(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json", "point model.base at a model's folder")

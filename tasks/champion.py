@@ -5,9 +5,8 @@ from prefect import task
 from data_contracts.errors import ModelError, RegistryError
 from data_contracts.snapshots import Snapshot
 from data_contracts.workspace import Workspace
-from models.base import Base
+from models.base import Base, local_base
 from tasks import registry, tracking
-from tasks.serving import local_base
 
 
 def load_version(version: registry.Version, workspace: Workspace) -> registry.LoadedVersion:
@@ -17,7 +16,7 @@ def load_version(version: registry.Version, workspace: Workspace) -> registry.Lo
         RegistryError: its files are not what was registered.
     """
     loaded = registry.load(version)
-    return loaded.model_copy(update={"base": local_base(loaded.base, workspace)})
+    return loaded.model_copy(update={"base": local_base(loaded.base, workspace.models)})
 
 
 @task(name="champion", task_run_name="champion", persist_result=False)

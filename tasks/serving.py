@@ -13,18 +13,8 @@ from mlflow.pyfunc import PythonModel
 from data_contracts.records import Message
 from data_contracts.workspace import Workspace
 from models.adapters import Adapter, load_model
-from models.base import Base, ModelSettings, load_tokenizer, resolve_base
+from models.base import Base, load_tokenizer, local_base
 from models.generate import answer
-
-
-def local_base(recorded: Base, workspace: Workspace) -> Base:
-    """The base an adapter was trained on, on this machine (it may be another one)."""
-    if Path(recorded.path).is_dir():
-        return recorded
-    return resolve_base(
-        ModelSettings(base=recorded.id, revision=recorded.revision, dtype=recorded.dtype),
-        workspace.models,
-    )
 
 
 class AdapterModel(PythonModel):  # type: ignore[misc]
@@ -34,7 +24,7 @@ class AdapterModel(PythonModel):  # type: ignore[misc]
         recorded = Base.model_validate_json(
             Path(context.artifacts["base"]).read_text(encoding="utf-8")
         )
-        base = local_base(recorded, Workspace.current())
+        base = local_base(recorded, Workspace.current().models)
         self.tokenizer = load_tokenizer(base)
         self.model = load_model(base, Adapter.at(Path(context.artifacts["adapter"])))
 

@@ -8,9 +8,8 @@ import logging
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from open_data_contract_standard.model import OpenDataContractStandard
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +20,9 @@ from data_contracts.snapshots import QuarantinedRow, Snapshot, SnapshotWriter
 from data_contracts.workspace import Workspace
 from tasks.scrub import Scrubbed
 from tasks.stage import stage_task
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class ValidateSettings(BaseModel):
@@ -164,8 +166,10 @@ def check(
     return Checked(rules=tuple(rules), broken=broken)
 
 
-def as_tables(records: list[Record]) -> dict[str, pd.DataFrame]:
+def as_tables(records: list[Record]) -> "dict[str, pd.DataFrame]":
     """The tables that a contract may speak of; column `record` is the index of the conversation."""
+    import pandas as pd
+
     return {
         "conversations": pd.DataFrame(
             [
@@ -201,7 +205,7 @@ def as_tables(records: list[Record]) -> dict[str, pd.DataFrame]:
 
 
 def run_suites(
-    contract: OpenDataContractStandard, tables: dict[str, pd.DataFrame], docs: Path | None
+    contract: OpenDataContractStandard, tables: "dict[str, pd.DataFrame]", docs: Path | None
 ) -> dict[str, list[Any]]:
     """{table: [expectation result as a dict]} from an in-memory Great Expectations context."""
     import great_expectations as gx

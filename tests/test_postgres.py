@@ -197,6 +197,7 @@ def test_a_champion_is_kept_on_postgres(
             "tiny",
             adapter=adapter,
             base=base,
+            train=holdout,
             holdout=holdout,
             run_id=run_id,
             tags={registry.LOSS_TAG: "1.5", registry.REASON_TAG: "the first"},

@@ -58,6 +58,7 @@ class Registry:
             evaluation=Evaluation(challenger=SCORE, champion=None, base=SCORE),
             verdict=Verdict(decision=decision, bar="base", gates=(), reason="because"),
             base=BASE,
+            train=HOLDOUT,
             holdout=HOLDOUT,
             run_id=self.run_id,
             judged_against=judged_against,

@@ -189,9 +189,9 @@ def _connect(config: Path | None) -> "tuple[Settings, Any]":
 
 
 def _here(base: "Base") -> "Base":
-    from tasks.serving import local_base
+    from models.base import local_base
 
-    return local_base(base, Workspace.current())
+    return local_base(base, Workspace.current().models)
 
 
 def _recorded(client: Any, version: "Version") -> dict[str, int]:
