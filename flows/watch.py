@@ -7,11 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from models.encoder import Encoder
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from pydantic import BaseModel, ConfigDict
-from tasks.drift.report import markdown, page
 
 from data_contracts.contract import INFERENCE_LOGS, load_contract
 from data_contracts.errors import ConfigError, RegistryError
@@ -19,9 +17,11 @@ from data_contracts.policy import load_policy
 from data_contracts.workspace import Workspace
 from flows.events import announce
 from flows.settings import Settings
+from models.encoder import Encoder
 from tasks.champion import champion_task, trained_on
 from tasks.drift.compare import Comparison, Evidence, compare
 from tasks.drift.features import Features
+from tasks.drift.report import markdown, page
 from tasks.ledger import episodes
 from tasks.ledger.database import Ledger
 from tasks.ledger.episodes import JudgedWindow, Outcome
@@ -110,6 +110,9 @@ def watch(settings: Settings, logs: str | None = None) -> WatchReport:
     pending = look_task(path, settings, ledger, now)
     windows, waiting = cut(pending, settings.watch, now)
     judged = judge(windows, pending, settings, champion, ledger, workspace) if windows else []
+    for window in judged:
+        if window.request is not None:  # now that every window is counted
+            announce(window.request)
     finish_files(pending, windows, settings, ledger)
     forget_old(settings, ledger)
     report = WatchReport(
@@ -224,7 +227,7 @@ def count(
 ) -> Outcome:
     """Write the window into the ledger and tell the automations what follows from it."""
     comparison = evidence.comparison
-    outcome = episodes.count_window(
+    return episodes.count_window(
         ledger,
         JudgedWindow(
             id=kept.id,
@@ -243,9 +246,6 @@ def count(
         forget_before=int(kept.end - 3600 * settings.watch.lateness_hours),
         reason=comparison.reason,
     )
-    if outcome.request is not None:
-        announce(outcome.request)
-    return outcome
 
 
 def finish_files(

@@ -156,6 +156,23 @@ def mlflow_server(workspace: Workspace, port: int) -> Service:
     )
 
 
+def serve_deployments(
+    workspace: Workspace, api_url: str, config: Path | None
+) -> "subprocess.Popen[str]":
+    """A process that registers the deployments and automations and runs what is asked of them."""
+    log = workspace.prefect / "runner.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        return processes.start(
+            [
+                *(sys.executable, "-m", "flows.deployments", "serve"),
+                *([str(config.absolute())] if config else []),
+            ],
+            env={**os.environ, **environment(workspace), "PREFECT_API_URL": api_url},
+            stdout=file,
+        )
+
+
 def choose_port(wanted: int | None, usual: int) -> int:
     """`wanted` if given and free; else the usual one if free; else any.
 

@@ -211,7 +211,7 @@ def _contents(file: SourceFile, seed: int) -> Iterable[bytes | Mapping[str, Any]
     if file.format == "parquet":
         return _parquet_rows(file.uri)
     if file.format == "chitchat":
-        return _chitchat_rows()
+        return chitchat_rows()
     return _pii_rows(file.rows, seed)
 
 
@@ -267,7 +267,7 @@ def _inspect_bundled(path: str, seed: int) -> SourceFile:
             f"there is no bundled data set {name!r}", "use bundled:chitchat or bundled:pii"
         )
     version = metadata.version(package)
-    count = sum(1 for _ in _chitchat_rows()) if name == "chitchat" else PII_ROWS
+    count = sum(1 for _ in chitchat_rows()) if name == "chitchat" else PII_ROWS
     return SourceFile(
         uri=path,
         name=name,
@@ -278,7 +278,7 @@ def _inspect_bundled(path: str, seed: int) -> SourceFile:
     )
 
 
-def _chitchat_rows() -> Iterator[Mapping[str, Any]]:
+def chitchat_rows() -> Iterator[Mapping[str, Any]]:
     """Human conversations (BYU Chit-Chat Challenge): who speaks first is the user."""
     from chitchat_dataset import Dataset
 

@@ -14,7 +14,7 @@ import typer
 
 from data_contracts.errors import EvergreenError
 from data_contracts.workspace import Workspace
-from flows.cli import data, drift, models, pipeline, stack
+from flows.cli import data, demo, drift, models, pipeline, stack
 from infra.local import environment
 
 app = typer.Typer(
@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 
 app.command("doctor")(stack.doctor)
-app.command("demo")(pipeline.demo)
+app.command("demo")(demo.demo)
 app.command("retrain")(pipeline.retrain)
 app.command("scrub")(data.scrub)
 app.command("validate")(data.validate)

@@ -1,10 +1,6 @@
-"""`evergreen demo`, `retrain`, `config`: run the pipeline and show what it did."""
+"""`evergreen retrain`, `config`: run the pipeline and show what it did."""
 
-import json
 import os
-import subprocess
-import sys
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -21,44 +17,6 @@ if TYPE_CHECKING:
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="YAML file of settings (see `evergreen config`).")
 ]
-
-
-def demo(as_json: JsonFlag = False) -> None:
-    """The whole life of a retrain on real parts: real chats, a real model, two CPU cores.
-
-    Example: `evergreen demo`
-    """
-    api = PrefectApi(Workspace.current())
-    from flows.settings import load_settings
-
-    with resources.as_file(resources.files("flows").joinpath("demo.yaml")) as file:
-        settings = load_settings(file)
-    report = run_retrain(settings, api)
-    check = _check_in_a_fresh_process()
-    if as_json:
-        show_json(report.model_dump(mode="json") | {"fresh_process": check})
-        return
-    show_summary(report)
-    console.print(
-        f"Loaded back from the registry in a fresh process: loss {check['measured']:.4f},"
-        f" recorded {check['recorded']:.4f}."
-    )
-    _say_what_next()
-
-
-def _check_in_a_fresh_process() -> dict[str, float]:
-    """`evergreen models check champion --json` as a process of its own."""
-    console.print("loading the champion back in a fresh process ...")
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "models", "check", "champion", "--json"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise typer.Exit(done.returncode)
-    result: dict[str, float] = json.loads(done.stdout)
-    return result
 
 
 def retrain(
@@ -83,7 +41,7 @@ def retrain(
         show_json(report.model_dump(mode="json"))
         return
     show_summary(report)
-    _say_what_next()
+    say_what_next()
 
 
 def config(
@@ -116,9 +74,13 @@ def run_retrain(settings: "Settings", api: PrefectApi) -> "RetrainReport":
     ingest(settings.data)
     Workspace.current().create()
     with api.running():
-        from flows.retrain import retrain as flow
+        return run_flow(settings)
 
-        return cast("RetrainReport", flow(settings))
+
+def run_flow(settings: "Settings") -> "RetrainReport":
+    from flows.retrain import retrain as flow
+
+    return cast("RetrainReport", flow(settings))
 
 
 def show_summary(report: "RetrainReport") -> None:
@@ -167,7 +129,7 @@ def show_summary(report: "RetrainReport") -> None:
     console.print(f"{report.seconds:.1f} s of work")
 
 
-def _say_what_next() -> None:
+def say_what_next() -> None:
     home = os.path.relpath(Workspace.current().home)
     prefix = "" if home == ".evergreen" else f"EVERGREEN_HOME={home} "
     console.print("Prefect UI:  ", f"[bold]{prefix}evergreen up --only prefect[/bold]")

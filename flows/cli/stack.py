@@ -25,6 +25,7 @@ from infra.local import (
     prefect_server,
     record_services,
     running_services,
+    serve_deployments,
 )
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def up(
             service.wait()
         record_services(workspace, services)
         if only != "mlflow":
-            runner = _serve_deployments(workspace, services[0], config)
+            runner = serve_deployments(workspace, f"{services[0].url}/api", config)
         for service in services:
             ui = {"the Prefect server": "Prefect UI", "the MLflow server": "MLflow UI"}
             console.print(f"[bold]{ui[service.name]}:[/bold] {service.url}")
@@ -96,27 +97,6 @@ def up(
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal's interface
     raise KeyboardInterrupt
-
-
-def _serve_deployments(
-    workspace: Workspace, server: Service, config: Path | None
-) -> "subprocess.Popen[str]":
-    from tasks import processes
-
-    log = (workspace.prefect / "runner.log").open("a", encoding="utf-8")
-    with log:
-        return processes.start(
-            [
-                *(sys.executable, "-m", "flows.deployments", "serve"),
-                *([str(config.absolute())] if config else []),
-            ],
-            env={
-                **os.environ,
-                **environment(workspace),
-                "PREFECT_API_URL": f"{server.url}/api",
-            },
-            stdout=log,
-        )
 
 
 def _follow(services: list[Service], runner: "subprocess.Popen[str] | None") -> None:
