@@ -34,11 +34,11 @@ def familiar(count: int, seed: int = 11) -> list[Messages]:
 
 def technical(count: int, seed: int = 11) -> list[Messages]:
     """Distinct technical questions with their answers."""
-    distinct = {digest_json([dict(m) for m in one]): one for one in _technical()}
+    distinct = {digest_json([dict(m) for m in one]): one for one in technical_conversations()}
     return random.Random(seed).sample(sorted(distinct.values(), key=str), count)
 
 
-def _technical() -> Iterator[Messages]:
+def technical_conversations() -> Iterator[Messages]:
     folder = resources.files("chatterbot_corpus").joinpath("data", "english")
     for name in TECHNICAL:
         document = yaml.safe_load(folder.joinpath(f"{name}.yml").read_text("utf-8"))

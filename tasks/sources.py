@@ -244,7 +244,7 @@ def split_lines(file: Any) -> Iterator[bytes]:
             skipping = False
         if len(rest) > MAX_ROW_BYTES:
             if not skipping:
-                yield rest[: MAX_ROW_BYTES + 1]
+                yield rest[: MAX_ROW_BYTES + 1] + b"\n"
             rest, skipping = b"", True
     if rest and not skipping:
         yield rest

@@ -297,7 +297,7 @@ def due(ledger: Ledger, model: str, limits: LimitSettings) -> list[Request]:
                 requests.c.retry_at <= moment,
             )
         ).fetchall():
-            _change(connection, row.id, "requested", "the limit is over", None)
+            _change(connection, row.id, "requested", "the limit is over", None, retry_at=moment)
         waiting = [
             Request.of(row)
             for row in connection.execute(
@@ -311,8 +311,7 @@ def due(ledger: Ledger, model: str, limits: LimitSettings) -> list[Request]:
         found = []
         for request in waiting:
             late = request.updated_at + timedelta(seconds=limits.grace_seconds)
-            fresh = request.dispatches == 0 and request.attempt == 0
-            if moment < (late if fresh else request.retry_at or late):
+            if moment < (request.retry_at or late):
                 continue
             connection.execute(
                 update(requests)

@@ -1,0 +1,181 @@
+"""The loop, with a real Prefect server, runner and MLflow: drift retrains by itself, once."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_contracts.workspace import Workspace
+from infra.local import serve_deployments
+from tasks import processes
+from tests.commands import evergreen, tiny_settings
+from tests.logs import log_row, write_log
+from tests.tiny import conversations, write_jsonl
+
+
+def traffic(folder: Path) -> None:
+    """An hour of what the model knows, two of another topic."""
+    start = int(time.time()) // 3600 * 3600
+    known = [
+        log_row(start - 4 * 3600 + n, row["messages"][0]["content"], row["messages"][1]["content"])
+        for n, row in enumerate(conversations(200, seed=9)[::2])
+    ]
+    write_log(folder / "known.jsonl", known)
+    for hours_ago, color in ((3, "red"), (2, "blue")):
+        rows = [
+            log_row(
+                start - hours_ago * 3600 + n,
+                f"my {color} printer {n} does not print, what now?",
+                f"turn printer {n} off and on, then look at the {color} cable.",
+                model_version="desk",
+            )
+            for n in range(80)
+        ]
+        write_log(folder / f"{color}.jsonl", rows)
+
+
+@pytest.fixture
+def home(prefect_api: str, tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def settings(tiny_model: Path, tmp_path: Path) -> Path:
+    data = write_jsonl(tmp_path / "chats.jsonl", conversations(200))
+    return tiny_settings(
+        tmp_path,
+        tiny_model,
+        data={"sources": [str(data)]},
+        watch={"min_records": 40},
+        drift={"score_records": 10, "strong_effect": 1.0, "min_effect": 0.6},
+        replay={"min_new": 20},
+        limits={"grace_seconds": 0, "reconcile_minutes": 60},
+    )
+
+
+@pytest.fixture
+def runner(prefect_api: str, home: Path, settings: Path) -> Iterator[None]:
+    workspace = Workspace(home=home)
+    workspace.create()
+    process = serve_deployments(workspace, prefect_api, settings)
+    try:
+        log = workspace.prefect / "runner.log"
+        wait_for(lambda: "being served" in log.read_text(), 60)
+        yield
+    finally:
+        processes.stop(process)
+
+
+def wait_for(condition: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.5)
+
+
+def ledger(home: Path, settings: Path, *request: str) -> Any:
+    done = evergreen("ledger", *request, "--config", settings, "--json", home=home)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def flow_runs(name: str) -> list[Any]:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowFilter
+
+    named = FlowFilter.model_validate({"name": {"any_": [name]}})
+    with get_client(sync_client=True) as client:
+        return client.read_flow_runs(flow_filter=named)
+
+
+def test_drift_retrains_by_itself_exactly_once(
+    home: Path, settings: Path, runner: None, tmp_path: Path
+) -> None:
+    from prefect.events import emit_event
+
+    first = evergreen("retrain", "--config", settings, home=home)
+    assert first.returncode == 0, first.stderr[-3000:]
+    traffic(tmp_path / "logs")
+    watch = ("watch", "--logs", tmp_path / "logs", "--config", settings, "--json")
+    watched = evergreen(*watch, home=home)
+    assert watched.returncode == 0, watched.stderr[-3000:]
+    report = json.loads(watched.stdout)
+    assert [w["comparison"]["verdict"] for w in report["windows"]] == ["quiet", "drift", "drift"]
+    assert all(Path(window["page"]).is_file() for window in report["windows"])
+
+    def drift_requests() -> list[Any]:
+        return [one for one in ledger(home, settings) if one["trigger"] == "drift"]
+
+    wait_for(lambda: drift_requests()[0]["state"] in ("finished", "failed", "refused"), 180)
+    request = drift_requests()[0]
+    assert request["state"] == "finished", request
+    assert request["reason"].startswith("promote"), request["reason"]
+    versions = json.loads(
+        evergreen("models", "list", "--config", settings, "--json", home=home).stdout
+    )
+    assert [(v["version"], v["aliases"]) for v in versions] == [
+        ("2", ["champion"]),
+        ("1", ["previous"]),
+    ]
+
+    # The same event again, under other names: each starts a run, and none retrains.
+    before = len(flow_runs("retrain"))
+    for _ in range(3):
+        emit_event(
+            "evergreen.drift.detected",
+            resource={"prefect.resource.id": "evergreen.model.evergreen"},
+            payload={"request": request["id"], "reason": "again"},
+        )
+    wait_for(
+        lambda: (
+            sum(run.state.name == "Refused" for run in flow_runs("retrain")) >= 1
+            and len(flow_runs("retrain")) > before
+        ),
+        90,
+    )
+    story = ledger(home, settings, request["id"])
+    assert [event["state"] for event in story["history"]].count("started") == 1
+
+    # What was counted is not counted again.
+    again = json.loads(evergreen(*watch, home=home).stdout)
+    assert again["windows"] == []
+    assert again["verdict"] == "not enough data"
+
+    # And back.
+    back = evergreen("models", "rollback", "--config", settings, "--json", home=home)
+    assert json.loads(back.stdout)["champion"] == "1", back.stderr
+
+
+def test_the_reconciler_starts_what_no_event_has(
+    home: Path, settings: Path, tmp_path: Path, prefect_api: str
+) -> None:
+    first = evergreen("retrain", "--config", settings, home=home)
+    assert first.returncode == 0, first.stderr[-3000:]
+    traffic(tmp_path / "logs")
+    # No runner yet: whatever the event starts waits there for nobody.
+    watched = evergreen(
+        "watch", "--logs", tmp_path / "logs", "--config", settings, "--json", home=home
+    )
+    assert watched.returncode == 0, watched.stderr[-3000:]
+    os.environ["EVERGREEN_HOME"], kept = str(home), os.environ["EVERGREEN_HOME"]
+    workspace = Workspace(home=home)
+    process = serve_deployments(workspace, prefect_api, settings)
+    try:
+        log = workspace.prefect / "runner.log"
+        wait_for(lambda: "being served" in log.read_text(), 60)
+        from flows.reconcile import reconcile
+        from flows.settings import load_settings
+
+        started = reconcile(load_settings(settings))
+        assert len(started) == 1
+        wait_for(lambda: ledger(home, settings, started[0])["state"] in ("finished", "failed"), 180)
+        story = ledger(home, settings, started[0])
+        assert story["state"] == "finished", story
+        assert [event["state"] for event in story["history"]].count("started") == 1
+    finally:
+        os.environ["EVERGREEN_HOME"] = kept
+        processes.stop(process)
