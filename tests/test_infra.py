@@ -109,12 +109,15 @@ def test_mlflow_understands_its_options() -> None:
     assert "mlflow:5000" in parsed["allowed_hosts"].split(",")
 
 
-def test_the_deployment_of_the_stack_is_the_one_of_prefect_yaml() -> None:
+def test_the_deployments_of_the_stack_are_those_of_prefect_yaml() -> None:
     script = SERVICES["deploy"]["command"][-1]
-    (deployment,) = PREFECT["deployments"]
-    pool = deployment["work_pool"]["name"]
+    deployments = PREFECT["deployments"]
+    (pool,) = {deployment["work_pool"]["name"] for deployment in deployments}
     assert f"work-pool create {pool} " in script
-    assert f"deploy --name {deployment['name']} " in script
+    (looped,) = re.findall(r"for name in ([a-z ]+);", script)
+    assert "deploy --name notify" in script
+    assert {*looped.split(), "notify"} == {deployment["name"] for deployment in deployments}
+    assert "flows.deployments automate" in script
     assert SERVICES["worker"]["command"][:5] == ["prefect", "worker", "start", "--pool", pool]
     (given,) = re.findall(r"--param 'settings=(.+)'", script)
     settings = Settings.model_validate(json.loads(given))
@@ -171,11 +174,20 @@ def test_prefects_server_gets_the_fastapi_it_starts_with(package: str) -> None:
 # -- prefect.yaml --------------------------------------------------------------------
 
 
-def test_the_entrypoint_is_a_flow_that_takes_the_parameters() -> None:
-    (deployment,) = PREFECT["deployments"]
-    flow = load_flow_from_entrypoint(str(ROOT / deployment["entrypoint"]))
-    assert flow.name == "retrain"
-    assert flow.validate_parameters(deployment["parameters"]) == {"settings": Settings()}
+def test_the_entrypoints_are_flows_that_take_the_parameters() -> None:
+    for deployment in PREFECT["deployments"]:
+        flow = load_flow_from_entrypoint(str(ROOT / deployment["entrypoint"]))
+        assert flow.name == deployment["name"]
+        if "parameters" in deployment:
+            given = flow.validate_parameters(deployment["parameters"])
+            assert given["settings"] == Settings()
+
+
+def test_what_is_served_is_what_prefect_yaml_has() -> None:
+    from flows.deployments import deployments
+
+    served = {(one.flow_name, one.name, *one.tags) for one in deployments(Settings())}
+    assert served == {(one["name"], one["name"], *one["tags"]) for one in PREFECT["deployments"]}
 
 
 def test_prefect_deploys_it(prefect_api: str) -> None:
@@ -195,5 +207,11 @@ def test_prefect_deploys_it(prefect_api: str) -> None:
     assert deployment["work_pool_name"] == "evergreen"
     assert deployment["parameters"] == {"settings": {}}
     assert [schedule["active"] for schedule in deployment["schedules"]] == [False]
-    assert deployment["global_concurrency_limit"]["limit"] == 1
-    assert deployment["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+    automate = [sys.executable, "-m", "flows.deployments", "automate"]
+    for _ in range(2):
+        done = subprocess.run(automate, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    filtered = httpx.post(f"{prefect_api}/automations/filter", json={"limit": 100}, timeout=30)
+    names = [found["name"] for found in filtered.json()]
+    ours = [name for name in names if name.startswith("evergreen: ")]
+    assert len(ours) == len(set(ours)) == 6
