@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tasks.ledger.requests import Event, Request
 
 # Conversations of an hour of simulated traffic.
-HOUR = 150
+HOUR = 110
 # The retrain that drift asks for takes a few minutes on two cores.
 PATIENCE_SECONDS = 3600
 
