@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -19,7 +19,7 @@ from flows.events import announce
 from flows.settings import Settings
 from models.encoder import Encoder
 from tasks.champion import champion_task, trained_on
-from tasks.drift.compare import Comparison, Evidence, compare
+from tasks.drift.compare import Comparison, DriftVerdict, Evidence, compare
 from tasks.drift.features import Features
 from tasks.drift.report import markdown, page
 from tasks.ledger import episodes
@@ -75,12 +75,10 @@ class WatchReport(BaseModel):
     damaged: dict[str, str]
 
     @property
-    def verdict(self) -> Literal["quiet", "drift", "not enough data"]:
+    def verdict(self) -> DriftVerdict:
         """Of all windows together: drift if there was any."""
-        if not self.windows:
-            return "not enough data"
-        drift = any(window.comparison.verdict == "drift" for window in self.windows)
-        return "drift" if drift else "quiet"
+        found = {window.comparison.verdict for window in self.windows}
+        return "drift" if "drift" in found else "quiet" if "quiet" in found else "not enough data"
 
 
 @flow(name="watch", description=__doc__, log_prints=False, validate_parameters=True)

@@ -77,3 +77,10 @@ def test_features_come_back_as_saved(tmp_path: object) -> None:
     assert np.array_equal(after.user_vectors, before.user_vectors)
     assert np.isnan(after.numbers["feedback"]).all()
     assert len(together([before, after], 60)) == 60
+
+
+def test_too_few_to_tell_is_said_and_not_guessed() -> None:
+    found = compare(features(150, 1), None, features(5, 2, new=5), SETTINGS)
+    assert found.comparison.verdict == "not enough data"
+    assert "too few to tell" in page(found, {"model": "m"})
+    assert markdown(found.comparison, {"model": "m"}).startswith("# Not enough data")

@@ -30,6 +30,7 @@ HOME_LANGUAGE = 0.05
 MIN_KNOWN = 30
 
 Side = Literal["user", "assistant"]
+DriftVerdict = Literal["quiet", "drift", "not enough data"]
 
 
 class DriftSettings(BaseModel):
@@ -104,7 +105,7 @@ class Comparison(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    verdict: Literal["quiet", "drift"]
+    verdict: DriftVerdict
     strong: bool
     reason: str
     alpha: float
@@ -152,10 +153,13 @@ def compare(
         settings: levels and sizes.
     """
     embeddings: dict[Side, TwoSample] = {}
+    if min(len(reference), len(current)) < MIN_KNOWN:
+        return Evidence(_too_few(reference, current, settings), reference, None, current, {})
     tests, skipped = [], {}
     embeddings["user"] = _embedded(reference.user_vectors, current.user_vectors, settings)
     tests.append(_embedding_test("questions", "user", embeddings["user"], reference, current))
-    if settled is None:
+    if settled is None or len(settled) < MIN_KNOWN:
+        settled = None
         skipped["answers"] = "no traffic yet that settled under this champion"
     else:
         found = _embedded(settled.assistant_vectors, current.assistant_vectors, settings)
@@ -187,6 +191,20 @@ def compare(
         examples=_examples(current, embeddings["user"]) if drifted else (),
     )
     return Evidence(comparison, reference, settled, current, embeddings)
+
+
+def _too_few(reference: Features, current: Features, settings: DriftSettings) -> Comparison:
+    return Comparison(
+        verdict="not enough data",
+        strong=False,
+        reason=f"{len(current)} usable conversations against {len(reference)} are too few to tell",
+        alpha=settings.alpha,
+        reference_rows=len(reference),
+        current_rows=len(current),
+        tests=(),
+        not_tested={},
+        examples=(),
+    )
 
 
 def _embedded(before: Vectors, after: Vectors, settings: DriftSettings) -> TwoSample:

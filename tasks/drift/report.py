@@ -41,12 +41,17 @@ def page(evidence: Evidence, about: Mapping[str, str]) -> str:
         about=about,
         tests=test_rows(evidence.comparison),
         examples=[_short(example.text) for example in evidence.comparison.examples],
-        plots={
-            "Users' messages, as the sentence encoder sees them": _map(evidence),
-            "The tests' statistics, and what chance alone would give": _nulls(evidence),
-            "What changed": _shifts(evidence),
-        },
+        headline=headline(evidence.comparison),
+        plots=_plots(evidence) if evidence.comparison.tests else {},
     )
+
+
+def _plots(evidence: Evidence) -> dict[str, str]:
+    return {
+        "Users' messages, as the sentence encoder sees them": _map(evidence),
+        "The tests' statistics, and what chance alone would give": _nulls(evidence),
+        "What changed": _shifts(evidence),
+    }
 
 
 def markdown(comparison: Comparison, about: Mapping[str, str]) -> str:
@@ -55,8 +60,7 @@ def markdown(comparison: Comparison, about: Mapping[str, str]) -> str:
         f"# {headline(comparison)}",
         comparison.reason[:1].upper() + comparison.reason[1:] + ".",
         table([{"": name, " ": value} for name, value in about.items()]),
-        "## Tests",
-        table(test_rows(comparison)),
+        *(["## Tests", table(test_rows(comparison))] if comparison.tests else []),
         *(f"Not tested: {name} ({why})." for name, why in comparison.not_tested.items()),
     ]
     if comparison.examples:
@@ -66,8 +70,8 @@ def markdown(comparison: Comparison, about: Mapping[str, str]) -> str:
 
 
 def headline(comparison: Comparison) -> str:
-    if comparison.verdict == "quiet":
-        return "Quiet"
+    if comparison.verdict != "drift":
+        return comparison.verdict.capitalize()
     return "Strong drift" if comparison.strong else "Drift"
 
 

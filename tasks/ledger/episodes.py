@@ -9,16 +9,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import Connection, delete, insert, select, update
 
 from data_contracts.snapshots import Snapshot
+from tasks.drift.compare import DriftVerdict
 from tasks.ledger.database import Ledger, episodes, files, now, requests, seen, windows
 from tasks.ledger.requests import Request, ask
 
-DriftVerdict = Literal["quiet", "drift"]
 T = TypeVar("T")
 
 
@@ -153,7 +153,11 @@ def count_window(
         closed = _close_others(connection, model, champion)
         recent = connection.execute(
             select(windows)
-            .where(windows.c.model == model, windows.c.champion == champion)
+            .where(
+                windows.c.model == model,
+                windows.c.champion == champion,
+                windows.c.verdict != "not enough data",
+            )
             .order_by(windows.c.sequence.desc())
             .limit(settings.out_of)
         ).fetchall()
