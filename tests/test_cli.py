@@ -302,3 +302,45 @@ def wait_for(condition: object, process: "subprocess.Popen[bytes]", seconds: flo
             return
         time.sleep(0.5)
     raise AssertionError(f"not within {seconds} s")
+
+
+def test_drift_tells_by_its_exit_code(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("watch: {min_records: 30}\ndrift: {permutations: 199}\n", encoding="utf-8")
+    tech = [
+        {"prompt": f"my printer number {n} does not print", "response": "turn it off and on"}
+        for n in range(60)
+    ]
+    weather = conversations(120, seed=4)
+    files = {
+        name: write_jsonl(tmp_path / f"{name}.jsonl", rows)
+        for name, rows in {
+            "may": weather[::2],
+            "june": weather[1::2],
+            "tech": tech,
+            "few": tech[:5],
+        }.items()
+    }
+
+    def drift(current: Path) -> "subprocess.CompletedProcess[str]":
+        return evergreen(
+            *("drift", "--reference", files["may"], "--current", current),
+            *("--config", config, "--json"),
+            home=tmp_path / "home",
+        )
+
+    alike, apart = drift(files["june"]), drift(files["tech"])
+    assert (alike.returncode, apart.returncode) == (0, 3), alike.stderr + apart.stderr
+    assert json.loads(apart.stdout)["verdict"] == "drift"
+    assert_one_line_error(drift(files["few"]), "too few to tell", "watch.min_records")
+    assert_one_line_error(drift(tmp_path / "none.jsonl"), "nothing at")
+    assert drift(files["few"]).returncode not in (0, 3)
+
+
+def test_watch_without_logs_or_champion_says_so(tmp_path: Path, prefect_api: str) -> None:
+    home = tmp_path / "home"
+    assert_one_line_error(evergreen("watch", home=home), "no logs to watch", "--logs")
+    done = evergreen("watch", "--logs", tmp_path, home=home)
+    assert_one_line_error(done, "has no champion", "evergreen retrain")
+    assert evergreen("ledger", "--json", home=home).stdout.strip() == "[]"
+    assert_one_line_error(evergreen("ledger", "nope", home=home), "no request 'nope'")
