@@ -88,6 +88,8 @@ def _input_digest(value: Any) -> Json:
         return None
     if isinstance(value, BaseModel):
         return digest_json(_without_places(value.model_dump(mode="json")))
+    if isinstance(value, tuple):
+        return [_input_digest(part) for part in value]
     return digest_json(value)
 
 

@@ -105,6 +105,7 @@ def test_drift_retrains_by_itself_exactly_once(
     watch = ("watch", "--logs", tmp_path / "logs", "--config", settings, "--json")
     watched = evergreen(*watch, home=home)
     assert watched.returncode == 0, watched.stderr[-3000:]
+    assert "computing cache key" not in watched.stderr
     report = json.loads(watched.stdout)
     assert [w["comparison"]["verdict"] for w in report["windows"]] == ["quiet", "drift", "drift"]
     assert all(Path(window["page"]).is_file() for window in report["windows"])
@@ -116,6 +117,7 @@ def test_drift_retrains_by_itself_exactly_once(
     request = drift_requests()[0]
     assert request["state"] == "finished", request
     assert request["reason"].startswith("promote"), request["reason"]
+    assert "computing cache key" not in (home / "prefect" / "runner.log").read_text()
     versions = json.loads(
         evergreen("models", "list", "--config", settings, "--json", home=home).stdout
     )
