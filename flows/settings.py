@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from models.encoder import EncoderSettings
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -21,6 +20,7 @@ from pydantic_settings import (
 from data_contracts.errors import ConfigError
 from data_contracts.workspace import HOME_VARIABLE
 from models.base import ModelSettings
+from models.encoder import EncoderSettings
 from tasks.decide import DecideSettings
 from tasks.drift.compare import DriftSettings
 from tasks.evaluate import EvaluateSettings

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from models.encoder import Encoder, EncoderSettings
 from open_data_contract_standard.model import OpenDataContractStandard
 from prefect import task
 from pyarrow import ArrowException
@@ -19,6 +18,7 @@ from data_contracts.workspace import Workspace
 from models.adapters import load_model
 from models.base import load_tokenizer
 from models.chat import encode_all
+from models.encoder import Encoder, EncoderSettings
 from models.score import score
 from tasks.drift.compare import DriftSettings
 from tasks.drift.features import Features, describe, sample, together
