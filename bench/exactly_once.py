@@ -85,14 +85,8 @@ class Stack:
     def start_runner(self) -> None:
         from infra.local import serve_deployments
 
-        log = self.workspace.prefect / "runner.log"
-        before = log.stat().st_size if log.exists() else 0
         api = os.environ["PREFECT_API_URL"]
         self.runner = serve_deployments(self.workspace, api, self.config)
-        while b"being served" not in log.read_bytes()[before:]:
-            if self.runner.poll() is not None:
-                raise RuntimeError(f"the runner ended: see {log}")
-            time.sleep(0.2)
 
     def kill_runner(self) -> None:
         """The runner, the flow it runs, and the training below that, all at once."""

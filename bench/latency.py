@@ -90,9 +90,6 @@ def main() -> None:
         with api.running():
             runner = serve_deployments(workspace, api.url, None)
             try:
-                log = workspace.prefect / "runner.log"
-                while "being served" not in log.read_text(encoding="utf-8"):
-                    time.sleep(0.5)
                 request = finished_request(workspace, "evergreen")
                 found = []
                 for number in range(options.runs):

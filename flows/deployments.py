@@ -5,7 +5,7 @@ registers the automations, for deployments that a work pool runs.
 """
 
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 from uuid import UUID
@@ -14,6 +14,7 @@ from prefect import serve
 from prefect.client.orchestration import get_client
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
+from prefect.schedules import Interval, Schedule
 
 from data_contracts.errors import StackError
 from flows.automations import TAG, register
@@ -27,11 +28,13 @@ from flows.watch import watch
 # How often the runner asks for work: what a retrain waits for most after an event.
 POLL_SECONDS = 1.0
 
+# Schedules count from here: by then the files of the last hour are written.
+ANCHOR = datetime(2020, 1, 1, 0, 5, tzinfo=UTC)
+
 
 def deployments(settings: Settings) -> list[RunnerDeployment]:
-    """All deployments with their schedules. `watch` has one if there are logs to watch."""
+    """All deployments with their schedules. That of `watch` rests while no logs are set."""
     parameters = {"settings": settings.model_dump(mode="json")}
-    every = timedelta(minutes=settings.watch.every_minutes)
     found = [
         retrain.to_deployment(
             "retrain",
@@ -43,14 +46,14 @@ def deployments(settings: Settings) -> list[RunnerDeployment]:
             "watch",
             description="Look at new inference logs; ask for a retrain if drift lasts.",
             parameters=parameters,
-            interval=every if settings.watch.logs else None,
+            schedule=regular(settings.watch.every_minutes, active=bool(settings.watch.logs)),
             tags=[TAG],
         ),
         reconcile.to_deployment(
             "reconcile",
             description="Start the retrains that were asked for and have not run.",
             parameters=parameters,
-            interval=timedelta(minutes=settings.limits.reconcile_minutes),
+            schedule=regular(settings.limits.reconcile_minutes),
             tags=[TAG],
         ),
         rollback.to_deployment(
@@ -65,6 +68,14 @@ def deployments(settings: Settings) -> list[RunnerDeployment]:
     ]
     # Prefect's functions serve sync and async callers; we are sync.
     return cast(list[RunnerDeployment], found)
+
+
+def regular(minutes: float, active: bool = True) -> Schedule:
+    """Every so often, counted from five past a full hour: a restart does not put it off.
+
+    By its slug Prefect knows the schedule again, whoever registered it.
+    """
+    return Interval(timedelta(minutes=minutes), anchor_date=ANCHOR, slug="regular", active=active)
 
 
 def serve_all(settings: Settings) -> None:

@@ -159,11 +159,18 @@ def mlflow_server(workspace: Workspace, port: int) -> Service:
 def serve_deployments(
     workspace: Workspace, api_url: str, config: Path | None
 ) -> "subprocess.Popen[str]":
-    """A process that registers the deployments and automations and runs what is asked of them."""
+    """A process that registers the deployments and automations and runs what is asked of them.
+
+    Returns once it serves; its output is in `runner.log` of the workspace.
+
+    Raises:
+        StackError: it ended instead.
+    """
     log = workspace.prefect / "runner.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
-        return processes.start(
+        before = file.tell()
+        runner = processes.start(
             [
                 *(sys.executable, "-m", "flows.deployments", "serve"),
                 *([str(config.absolute())] if config else []),
@@ -171,6 +178,15 @@ def serve_deployments(
             env={**os.environ, **environment(workspace), "PREFECT_API_URL": api_url},
             stdout=file,
         )
+    try:
+        while b"being served" not in log.read_bytes()[before:]:
+            if runner.poll() is not None:
+                raise StackError("the deployments could not be served", f"{log} says why")
+            time.sleep(0.2)
+    except BaseException:
+        processes.stop(runner)
+        raise
+    return runner
 
 
 def choose_port(wanted: int | None, usual: int) -> int:

@@ -18,7 +18,8 @@ from prefect.flows import load_flow_from_entrypoint
 
 from data_contracts.workspace import Workspace
 from flows.settings import Settings
-from infra.local import environment
+from infra.local import environment, serve_deployments
+from tasks import processes
 
 ROOT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "infra/compose.yaml").read_text("utf-8"))
@@ -190,7 +191,7 @@ def test_what_is_served_is_what_prefect_yaml_has() -> None:
     assert served == {(one["name"], one["name"], *one["tags"]) for one in PREFECT["deployments"]}
 
 
-def test_prefect_deploys_it(prefect_api: str) -> None:
+def test_prefect_deploys_it(prefect_api: str, tmp_path: Path) -> None:
     for command in (
         ["work-pool", "create", "evergreen", "--type", "process", "--overwrite"],
         ["deploy", "--all"],
@@ -215,3 +216,12 @@ def test_prefect_deploys_it(prefect_api: str) -> None:
     names = [found["name"] for found in filtered.json()]
     ours = [name for name in names if name.startswith("evergreen: ")]
     assert len(ours) == len(set(ours)) == 6
+    # And `evergreen up` takes over what a pool had.
+    workspace = Workspace(home=tmp_path / "home")
+    workspace.create()
+    process = serve_deployments(workspace, prefect_api, None)
+    try:
+        watch = httpx.get(f"{prefect_api}/deployments/name/watch/watch", timeout=30).json()
+        assert [(one["slug"], one["active"]) for one in watch["schedules"]] == [("regular", False)]
+    finally:
+        processes.stop(process)

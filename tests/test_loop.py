@@ -65,8 +65,6 @@ def runner(prefect_api: str, home: Path, settings: Path) -> Iterator[None]:
     workspace.create()
     process = serve_deployments(workspace, prefect_api, settings)
     try:
-        log = workspace.prefect / "runner.log"
-        wait_for(lambda: "being served" in log.read_text(), 60)
         yield
     finally:
         processes.stop(process)
@@ -169,8 +167,6 @@ def test_the_reconciler_starts_what_no_event_has(
     workspace = Workspace(home=home)
     process = serve_deployments(workspace, prefect_api, settings)
     try:
-        log = workspace.prefect / "runner.log"
-        wait_for(lambda: "being served" in log.read_text(), 60)
         from flows.reconcile import reconcile
         from flows.settings import load_settings
 
