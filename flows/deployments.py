@@ -67,7 +67,10 @@ def deployments(settings: Settings) -> list[RunnerDeployment]:
         ),
     ]
     # Prefect's functions serve sync and async callers; we are sync.
-    return cast(list[RunnerDeployment], found)
+    served = cast(list[RunnerDeployment], found)
+    for deployment in served:
+        deployment.work_pool_name = None  # said, so that a pool that had it lets go of it
+    return served
 
 
 def regular(minutes: float, active: bool = True) -> Schedule:
