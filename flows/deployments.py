@@ -12,6 +12,7 @@ from uuid import UUID
 
 from prefect import serve
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Interval, Schedule
@@ -67,10 +68,7 @@ def deployments(settings: Settings) -> list[RunnerDeployment]:
         ),
     ]
     # Prefect's functions serve sync and async callers; we are sync.
-    served = cast(list[RunnerDeployment], found)
-    for deployment in served:
-        deployment.work_pool_name = None  # said, so that a pool that had it lets go of it
-    return served
+    return cast(list[RunnerDeployment], found)
 
 
 def regular(minutes: float, active: bool = True) -> Schedule:
@@ -84,10 +82,20 @@ def regular(minutes: float, active: bool = True) -> Schedule:
 def serve_all(settings: Settings) -> None:
     """Register deployments and automations, and run what is asked of them."""
     served = deployments(settings)
-    register(
-        {deployment.name: cast(UUID, deployment.apply()) for deployment in served}, settings.notify
-    )
+    register({deployment.name: take_over(deployment) for deployment in served}, settings.notify)
     serve(*served, pause_on_shutdown=False, query_seconds=POLL_SECONDS)
+
+
+def take_over(deployment: RunnerDeployment) -> UUID:
+    """Register it to run from this folder, whatever work pool or checkout had it before.
+
+    Prefect leaves alone what a deployment does not say, and never says where its code is.
+    """
+    deployment.work_pool_name = None
+    registered = cast(UUID, deployment.apply())
+    with get_client(sync_client=True) as client:
+        client.update_deployment(registered, DeploymentUpdate(path=deployment._path))
+    return registered
 
 
 def automate(settings: Settings) -> None:

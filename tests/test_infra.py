@@ -223,5 +223,6 @@ def test_prefect_deploys_it(prefect_api: str, tmp_path: Path) -> None:
     try:
         watch = httpx.get(f"{prefect_api}/deployments/name/watch/watch", timeout=30).json()
         assert [(one["slug"], one["active"]) for one in watch["schedules"]] == [("regular", False)]
+        assert (watch["work_pool_name"], watch["path"]) == (None, ".")
     finally:
         processes.stop(process)
