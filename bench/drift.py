@@ -1,23 +1,29 @@
-"""Drift detection: false alarms and power of Evergreen's test, and of the plain RBF-MMD.
+"""Drift detection: false alarms and power of Evergreen's test, plain RBF-MMD and the peers.
 
-    python -m bench.drift [--nulls 500] [--draws 100] [--months 20]
+    python -m bench.drift [--nulls 1000] [--draws 100] [--months 20]
 
 Home traffic is one user message of each of the 7,168 conversations of `chitchat-dataset`, the
 other topic the 177 distinct technical questions of `chatterbot-corpus`. Everything is embedded
-once; windows are then drawn without replacement, reference and window disjoint. The last line
-is one JSON object.
+once; windows are then drawn without replacement, reference and window disjoint, and every test
+sees the same. Evidently and alibi-detect run in environments of their own (`bench/peers`, made
+below `build/`). The last line is one JSON object.
 """
 
 import argparse
 import json
 import platform
+import subprocess
+import tempfile
 import time
+import venv
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import torch
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from flows.traffic import technical_conversations
@@ -26,7 +32,10 @@ from tasks.drift.two_sample import Floats, two_sample
 from tasks.sources import chitchat_rows
 
 PERMUTATIONS = 499
+PEERS = Path(__file__).parent / "peers"
 Test = Callable[[Floats, Floats, int], float]
+Rows = NDArray[np.int64]
+Questions = dict[str, list[tuple[Rows, Rows]]]  # what is asked -> (reference, current) pairs
 
 
 def evergreen(reference: Floats, current: Floats, seed: int) -> float:
@@ -66,27 +75,68 @@ def embed() -> tuple[Floats, Floats, float]:
 
 
 class Source:
-    """Draws windows."""
+    """Draws windows: row numbers of `points`, where the home messages come first."""
 
     def __init__(self, home: Floats, foreign: Floats, seed: int) -> None:
-        self.home, self.foreign = home, foreign
+        self.points = np.concatenate([home, foreign])
+        self.home, self.foreign = len(home), len(foreign)
         self.draw = np.random.default_rng(seed)
 
-    def pair(self, reference: int, current: int, share: float) -> tuple[Floats, Floats]:
-        order = self.draw.permutation(len(self.home))
+    def pair(self, reference: int, current: int, share: float) -> tuple[Rows, Rows]:
+        order = self.draw.permutation(self.home)
         other = round(share * current)
-        chosen = self.draw.choice(len(self.foreign), other, replace=other > len(self.foreign))
+        chosen = self.draw.choice(self.foreign, other, replace=other > self.foreign)
         own = order[reference : reference + current - other]
-        return self.home[order[:reference]], np.concatenate([self.home[own], self.foreign[chosen]])
+        return order[:reference], np.concatenate([own, self.home + chosen])
 
 
-def rejections(p_values: list[float], alpha: float) -> dict[str, Any]:
-    hits = sum(p <= alpha for p in p_values)
-    interval = binomtest(hits, len(p_values)).proportion_ci(method="wilson")
+def ours(name: str, questions: Questions, points: Floats) -> dict[str, list[bool]]:
+    """Whether the test rejects at 0.05, and, where nothing differs, at 0.01."""
+    answers: dict[str, list[bool]] = {}
+    for key, pairs in questions.items():
+        p_values = [
+            TESTS[name](points[reference], points[current], number)
+            for number, (reference, current) in enumerate(pairs)
+        ]
+        answers[key] = [p <= 0.05 for p in p_values]
+        if key.startswith("null"):
+            answers[f"{key} at 0.01"] = [p <= 0.01 for p in p_values]
+        print(name, key, float(np.mean(answers[key])), flush=True)
+    return answers
+
+
+def peer(name: str, questions: Questions, points: Floats) -> dict[str, dict[str, list[bool]]]:
+    """The verdicts of the peer's methods on the same windows, from an environment of its own."""
+    folder = Path("build") / "bench" / name
+    python = folder / "bin" / "python"
+    if not python.is_file():
+        venv.create(folder, with_pip=True)
+        needed = PEERS / f"{name}.txt"
+        subprocess.run([python, "-m", "pip", "install", "-q", "-r", needed], check=True)
+    with tempfile.NamedTemporaryFile(suffix=".npz") as file:
+        arrays = {"points": points}
+        for key, pairs in questions.items():
+            arrays[f"{key} reference"] = np.stack([reference for reference, _ in pairs])
+            arrays[f"{key} current"] = np.stack([current for _, current in pairs])
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+        file.flush()
+        script = [
+            str(python),
+            str(PEERS / f"{name}_drift.py"),
+            file.name,
+            json.dumps(list(questions)),
+        ]
+        done = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True)
+    verdicts: dict[str, dict[str, list[bool]]] = json.loads(done.stdout.splitlines()[-1])
+    return verdicts
+
+
+def share(rejected: list[bool]) -> dict[str, Any]:
+    interval = binomtest(sum(rejected), len(rejected)).proportion_ci(method="wilson")
     return {
-        "rate": round(hits / len(p_values), 4),
+        "rate": round(sum(rejected) / len(rejected), 4),
         "interval": [round(float(interval.low), 4), round(float(interval.high), 4)],
-        "windows": len(p_values),
+        "windows": len(rejected),
     }
 
 
@@ -98,11 +148,11 @@ def months(source: Source, count: int, alpha: float) -> dict[str, Any]:
     """
     episodes, alarms = [], []
     for _ in range(count):
-        order = source.draw.permutation(len(source.home))
-        reference, rest = source.home[order[:2000]], order[2000:]
+        order = source.draw.permutation(source.home)
+        reference, rest = source.points[order[:2000]], order[2000:]
         drifted = []
         for hour in range(720):
-            window = source.home[source.draw.choice(rest, 500, replace=False)]
+            window = source.points[source.draw.choice(rest, 500, replace=False)]
             p = two_sample(reference, window, permutations=199, seed=hour).p_value
             # 199 permutations cannot show p below 0.005; alpha is 0.01.
             drifted.append(p <= alpha)
@@ -128,39 +178,43 @@ def months(source: Source, count: int, alpha: float) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--nulls", type=int, default=500)
+    parser.add_argument("--nulls", type=int, default=1000)
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--months", type=int, default=20)
     options = parser.parse_args()
     home, foreign, rate = embed()
     source = Source(home, foreign, seed=1)
-    result: dict[str, Any] = {"benchmark": "drift", "texts_per_second": round(rate)}
-    result["false_alarms"] = {}
+    questions: Questions = {}
     for size in (200, 500):
-        pairs = [source.pair(size, size, 0.0) for _ in range(options.nulls)]
-        for name, test in TESTS.items():
-            p_values = [test(*pair, number) for number, pair in enumerate(pairs)]
-            for alpha in (0.05, 0.01):
-                key = f"{name} n={size} alpha={alpha}"
-                result["false_alarms"][key] = rejections(p_values, alpha)
-                print(key, result["false_alarms"][key], flush=True)
-    result["power"] = {}
-    for reference, size in ((200, 200), (500, 500), (2000, 500), (2000, 2000)):
-        for share in (0.05, 0.1, 0.25, 0.5):
-            pairs = [source.pair(reference, size, share) for _ in range(options.draws)]
-            for name, test in TESTS.items():
-                p_values = [test(*pair, number) for number, pair in enumerate(pairs)]
-                key = f"{name} n={reference}/{size} share={share}"
-                result["power"][key] = rejections(p_values, 0.05)
-                print(key, result["power"][key], flush=True)
+        key = f"null {size}/{size}"
+        questions[key] = [source.pair(size, size, 0.0) for _ in range(options.nulls)]
+    for reference, size in ((200, 200), (500, 500), (2000, 500)):
+        for other in (0.05, 0.1, 0.25, 0.5):
+            key = f"{other:.0%} of another topic {reference}/{size}"
+            questions[key] = [source.pair(reference, size, other) for _ in range(options.draws)]
+    verdicts = {name: ours(name, questions, source.points) for name in TESTS}
+    for name in ("evidently", "alibi_detect"):
+        verdicts |= peer(name, questions, source.points)
+    rejected = {
+        name: {key: share(one) for key, one in answers.items()}
+        for name, answers in verdicts.items()
+    }
+    result: dict[str, Any] = {
+        "benchmark": "drift",
+        "texts_per_second": round(rate),
+        "alpha": 0.05,
+        "permutations": PERMUTATIONS,
+        "rejected": rejected,
+    }
     if options.months:
         result["month"] = months(source, options.months, 0.01)
+    hard = "10% of another topic 500/500"
     result["ratios"] = {
-        "power_at_500_and_10_percent": round(
-            result["power"]["evergreen n=500/500 share=0.1"]["rate"]
-            / max(result["power"]["rbf_mmd n=500/500 share=0.1"]["rate"], 0.01),
-            2,
+        f"power at {hard}: evergreen to {name}": round(
+            rejected["evergreen"][hard]["rate"] / max(one[hard]["rate"], 1 / options.draws), 2
         )
+        for name, one in rejected.items()
+        if name != "evergreen"
     }
     result["machine"] = {
         "cpu": platform.processor() or platform.machine(),
