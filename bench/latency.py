@@ -70,10 +70,11 @@ def measure(request: str) -> dict[str, float]:
         while time.monotonic() < deadline:
             time.sleep(0.2)
             new = [run for run in client.read_flow_runs(flow_filter=flow) if run.id not in before]
-            if new and new[0].start_time and new[0].state and new[0].state.is_final():
+            run = new[0] if new else None
+            if run and run.created and run.start_time and run.state and run.state.is_final():
                 return {
-                    "made": (new[0].created - emitted).total_seconds(),
-                    "running": (new[0].start_time - emitted).total_seconds(),
+                    "made": run.created.timestamp() - emitted.timestamp(),
+                    "running": run.start_time.timestamp() - emitted.timestamp(),
                 }
     raise TimeoutError("no run within two minutes")
 
