@@ -322,7 +322,10 @@ def _judge(tests: Sequence[_Test], settings: DriftSettings) -> list[TestResult]:
 
 
 def _reason(results: Sequence[TestResult], settings: DriftSettings) -> str:
-    drifted = sorted((test for test in results if test.drifted), key=lambda test: test.adjusted)
+    """The strongest three of what drifted."""
+    drifted = sorted(
+        (test for test in results if test.drifted), key=lambda test: -abs(test.effect - 0.5)
+    )
     if not drifted:
         least = min(results, key=lambda test: test.adjusted)
         return (
@@ -330,12 +333,17 @@ def _reason(results: Sequence[TestResult], settings: DriftSettings) -> str:
             f" {least.adjusted:.3f}, {least.name}; alpha {settings.alpha:g})"
         )
     parts = [
-        f"{test.name} (adjusted p {test.adjusted:.4f}, effect {test.effect:.2f}"
+        f"{test.name} (effect {test.effect:.2f}"
         + (f", {test.reference:.3g} -> {test.current:.3g}" if test.reference is not None else "")
         + ")"
-        for test in drifted
+        for test in drifted[:3]
     ]
-    return f"different in {', '.join(parts)}; alpha {settings.alpha:g}"
+    more = f" and {len(drifted) - 3} more" if len(drifted) > 3 else ""
+    largest = max(test.adjusted for test in drifted)
+    return (
+        f"different in {', '.join(parts)}{more}; adjusted p at most {largest:.4f},"
+        f" alpha {settings.alpha:g}"
+    )
 
 
 def _examples(current: Features, found: TwoSample) -> tuple[Example, ...]:
