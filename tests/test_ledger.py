@@ -1,6 +1,5 @@
 """The ledger: one claim a request, whoever asks, however often, whatever died."""
 
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,14 +15,20 @@ from tasks.ledger import episodes, leases, requests
 from tasks.ledger.database import Ledger, LedgerSettings, now
 from tasks.ledger.episodes import EpisodeSettings, JudgedWindow, Outcome
 from tasks.ledger.requests import Claim, LimitSettings, Refusal, Request, Trigger
+from tests.postgres import Postgres, execute
+from tests.postgres import postgres as postgres
 
 LIMITS = LimitSettings(cooldown_minutes=0, grace_seconds=0, max_attempts=2)
 MODEL = "m"
 
 
-@pytest.fixture
-def ledger(workspace: Workspace) -> Ledger:
-    return Ledger(LedgerSettings(), workspace)
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger(request: pytest.FixtureRequest, workspace: Workspace) -> Ledger:
+    if request.param == "sqlite":
+        return Ledger(LedgerSettings(), workspace)
+    server: Postgres = request.getfixturevalue("postgres")
+    execute(server, "ledger", "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    return Ledger(LedgerSettings(url=server.url("ledger")), workspace)
 
 
 def ask(ledger: Ledger, episode: str = "e", trigger: Trigger = "drift") -> Request:
@@ -88,15 +93,14 @@ def test_a_run_that_died_is_asked_for_again_and_then_has_failed(ledger: Ledger) 
     request = ask(ledger)
     script = (
         "import sys; from tests.test_ledger import *; from data_contracts.workspace import *;"
-        "held(Ledger(LedgerSettings(), Workspace.current()),"
-        " requests.find(Ledger(LedgerSettings(), Workspace.current()), sys.argv[1]));"
+        "ledger = Ledger(LedgerSettings(url=sys.argv[2]), Workspace.current());"
+        "held(ledger, requests.find(ledger, sys.argv[1]));"
         "os.kill(os.getpid(), 9)"
     )
-    home = ledger._engine.url.database.removesuffix("/ledger.db")
+    url = ledger._engine.url.render_as_string(hide_password=False)
     for attempt in (1, 2):
         subprocess.run(
-            [sys.executable, "-c", script, request.id],
-            env={**os.environ, "EVERGREEN_HOME": home},
+            [sys.executable, "-c", script, request.id, url],
             check=False,
         )
         assert requests.find(ledger, request.id).attempt == attempt

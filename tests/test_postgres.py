@@ -1,15 +1,10 @@
 """Prefect and MLflow on a real Postgres, as the team server has them."""
 
 import os
-import secrets
-import shutil
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import httpx
 import mlflow
@@ -21,12 +16,9 @@ from data_contracts.workspace import Workspace
 from infra.local import environment, free_port, prefect_server
 from models.adapters import Adapter
 from models.base import Base
-from tasks import processes, registry, tracking
-
-psycopg2 = pytest.importorskip("psycopg2", reason="needs the extra `postgres`")
-
-USER = "evergreen"
-START_SECONDS = 30
+from tasks import registry, tracking
+from tests.postgres import Postgres, execute
+from tests.postgres import postgres as postgres
 
 FLOW = """
 from prefect import flow, task
@@ -43,96 +35,12 @@ print("answer", doubled(21))
 """
 
 
-class Postgres(NamedTuple):
-    port: int
-    password: str
-
-    def url(self, database: str, driver: str = "postgresql") -> str:
-        return f"{driver}://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
-
-
-def binaries() -> Path:
-    """The folder of initdb and postgres; Debian keeps them off PATH."""
-    versions = Path("/usr/lib/postgresql").glob("*/bin")
-    for folder in sorted(versions, key=lambda bin: float(bin.parent.name), reverse=True):
-        if (folder / "initdb").exists() and (folder / "postgres").exists():
-            return folder
-    if (found := shutil.which("initdb")) and shutil.which("postgres"):
-        return Path(found).parent
-    pytest.skip("no Postgres here: install Debian's package `postgresql` to run this")
-
-
-def as_postgres() -> list[str]:
-    """What to put before a command: Postgres refuses to run as root."""
-    if os.geteuid() != 0:
-        return []
-    if not shutil.which("runuser"):
-        pytest.skip("Postgres does not run as root, and there is no runuser")
-    return ["runuser", "-u", "postgres", "--"]
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    """A Postgres with the databases `prefect` and `mlflow`, gone after the module."""
-    folder, user = binaries(), as_postgres()
-    # Not below pytest's own folder, which the user `postgres` may not enter.
-    with tempfile.TemporaryDirectory(prefix="evergreen-postgres-") as scratch:
-        data = Path(scratch) / "data"
-        server = Postgres(free_port(), secrets.token_hex(16))
-        secret = Path(scratch) / "password"
-        secret.write_text(server.password, encoding="utf-8")
-        if user:
-            for path in (Path(scratch), secret):
-                shutil.chown(path, "postgres")
-        initdb = [
-            *(folder / "initdb", "--pgdata", data, "--username", USER, "--pwfile", secret),
-            *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"),
-        ]
-        subprocess.run([*user, *initdb], check=True, cwd=scratch, capture_output=True)
-        with (Path(scratch) / "log").open("w", encoding="utf-8") as log:
-            process = processes.start(
-                [
-                    *(*user, str(folder / "postgres"), "-D", str(data), "-c", "fsync=off"),
-                    *("-k", scratch, "-h", "127.0.0.1", "-p", str(server.port)),
-                ],
-                stdout=log,
-            )
-        try:
-            for database in ("prefect", "mlflow"):
-                execute(server, "postgres", f"CREATE DATABASE {database}")
-            yield server
-        finally:
-            # A plain end would wait for MLflow's pooled connections.
-            stop = [folder / "pg_ctl", "-D", data, "-m", "immediate", "stop"]
-            subprocess.run([*user, *stop], check=False, cwd=scratch, capture_output=True)
-            processes.stop(process)
-
-
 @pytest.fixture(autouse=True)
 def mlflow_forgets() -> Iterator[None]:
     """No later test is to look for this Postgres."""
     yield
     mlflow.set_tracking_uri("")
     mlflow.set_registry_uri("")
-
-
-def execute(server: Postgres, database: str, statement: str) -> list[tuple[object, ...]]:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            connection = psycopg2.connect(server.url(database))
-            break
-        except psycopg2.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-    connection.autocommit = True
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-    finally:
-        connection.close()
 
 
 def test_prefect_keeps_flow_runs_on_postgres(
