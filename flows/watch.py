@@ -262,10 +262,20 @@ def finish_files(
 
 
 def forget_old(settings: Settings, ledger: Ledger) -> None:
-    """Delete windows that are older than the retention, with their texts and reports."""
-    for window in episodes.forget(ledger, settings.name, settings.watch.retention_days):
-        shutil.rmtree(Path(window.report).parent, ignore_errors=True)
-        shutil.rmtree(window.data.path, ignore_errors=True)
+    """Delete windows that are older than the retention, with their texts and reports.
+
+    What cannot be deleted is said, and tried again by the next watch.
+    """
+    for window in episodes.expired(ledger, settings.name, settings.watch.retention_days):
+        try:
+            for folder in (Path(window.report).parent, Path(window.data.path)):
+                if folder.exists():
+                    shutil.rmtree(folder)
+        except OSError as error:
+            log: Any = get_run_logger()
+            log.error("window %s is over its retention and stays: %s", window.id, error)
+        else:
+            episodes.forget(ledger, window)
 
 
 def publish(

@@ -254,9 +254,13 @@ def test_two_watchers_count_a_record_once(ledger: Ledger) -> None:
 
 def test_old_windows_are_forgotten_but_not_those_still_needed(ledger: Ledger) -> None:
     count(ledger, judged(0, "drift", strong=True))
-    assert not episodes.forget(ledger, MODEL, days=0)
+    assert not episodes.expired(ledger, MODEL, days=0)
     requests.finish(ledger, held(ledger, requests.listing(ledger, MODEL)[0]), "keep", devices=1)
-    assert [window.id for window in episodes.forget(ledger, MODEL, days=0)] == ["w0"]
+    assert not episodes.expired(ledger, MODEL, days=1)
+    (old,) = episodes.expired(ledger, MODEL, days=0)
+    assert old.id == "w0"
+    episodes.forget(ledger, old)
+    assert not episodes.judged(ledger, MODEL, "1")
 
 
 def test_a_ledger_that_cannot_be_reached_is_one_line(workspace: Workspace) -> None:

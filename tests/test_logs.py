@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -137,6 +138,26 @@ def test_a_row_of_any_length_is_never_held_whole(
     pending = looked(file)
     assert len(pending.entries) == 2
     assert rules(pending.quarantined) == {"row: longer than 2 MiB": 1}
+
+
+def test_a_bucket_of_hourly_files() -> None:
+    with fsspec.open("memory://bucket/logs/10.jsonl.gz", "wb", compression="gzip") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in hour(40, 2)).encode())
+    frame = pa.Table.from_pylist([{**row, "feedback": 1} for row in hour(40, 1)])
+    with fsspec.open("memory://bucket/logs/11.parquet", "wb") as file:
+        pq.write_table(frame, file)
+    pending = look(
+        "memory://bucket/logs",
+        SETTINGS,
+        now=NOW,
+        known=lambda _: set(),
+        finished=lambda _: False,
+        newest=None,
+    )
+    assert not pending.quarantined
+    windows, _ = cut(pending, SETTINGS, NOW)
+    assert [len(window.entries) for window in windows] == [40, 40]
+    assert sum(1 for _ in read(pending.files, windows[1].entries)) == 40
 
 
 def test_duplicates_late_and_known_records_are_told_apart(tmp_path: Path) -> None:

@@ -83,6 +83,11 @@ def ledger(home: Path, settings: Path, *request: str) -> Any:
     return json.loads(done.stdout)
 
 
+def window_folders(home: Path) -> list[Path]:
+    """Reports and scrubbed conversations of windows."""
+    return [*(home / "windows" / "evergreen").iterdir(), *(home / "snapshots").glob("window-*")]
+
+
 def flow_runs(name: str) -> list[Any]:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowFilter
@@ -146,6 +151,11 @@ def test_drift_retrains_by_itself_exactly_once(
     again = json.loads(evergreen(*watch, home=home).stdout)
     assert again["windows"] == []
     assert again["verdict"] == "not enough data"
+    # And it is deleted in its time.
+    assert len(window_folders(home)) == 6
+    forgot = evergreen(*watch, home=home, EVERGREEN_WATCH__RETENTION_DAYS="0.0000001")
+    assert forgot.returncode == 0, forgot.stderr
+    assert not window_folders(home)
 
     # And back.
     back = evergreen("models", "rollback", "--config", settings, "--json", home=home)

@@ -273,10 +273,10 @@ def drifted(ledger: Ledger, request: Request) -> list[JudgedWindow]:
     return [window for window in found[first:] if window.verdict == "drift"]
 
 
-def forget(ledger: Ledger, model: str, days: float) -> list[JudgedWindow]:
-    """Take windows that are older than `days` out of the ledger; their files are the caller's.
+def expired(ledger: Ledger, model: str, days: float) -> list[JudgedWindow]:
+    """Windows that were judged more than `days` ago.
 
-    Those of an episode whose retrain has not come to an end are kept.
+    Those of a champion whose retrain has not come to an end are still needed.
     """
     with ledger.transaction(model) as connection:
         waiting = connection.scalars(
@@ -285,13 +285,16 @@ def forget(ledger: Ledger, model: str, days: float) -> list[JudgedWindow]:
             )
         ).all()
         old = (windows.c.model == model) & (windows.c.judged_at < now() - timedelta(days=days))
-        old &= windows.c.champion.not_in(waiting)
-        gone = [
-            JudgedWindow.model_validate(row)
-            for row in connection.execute(select(windows).where(old))
-        ]
-        connection.execute(delete(windows).where(old))
-        return gone
+        rows = connection.execute(select(windows).where(old, windows.c.champion.not_in(waiting)))
+        return [JudgedWindow.model_validate(row) for row in rows]
+
+
+def forget(ledger: Ledger, window: JudgedWindow) -> None:
+    """Take a window out of the ledger; its files are gone before, or nobody would find them."""
+    with ledger.transaction(window.model) as connection:
+        connection.execute(
+            delete(windows).where(windows.c.model == window.model, windows.c.id == window.id)
+        )
 
 
 def _parts(items: Iterable[T], size: int) -> Iterator[list[T]]:
