@@ -7,12 +7,16 @@
 | retrain refused | `evergreen.retrain.refused`: over budget, drift over | tells people |
 | run failed | a flow run of ours failed, crashed or timed out | tells people |
 | action failed | an automation could not do what it should | tells people |
-| zombie | a flow run's heartbeat stopped | marks it crashed, which tells people |
+| silence | no `reconcile` has completed for three of its intervals | tells people |
+
+The last is only there where the server itself tells people: a flow that nobody runs tells nobody.
+A run whose process is gone is marked crashed by `reconcile`, which makes it a failed one.
 
 Registering them again changes them in place; there are never two of a name.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -20,36 +24,33 @@ from uuid import UUID
 from prefect.automations import Automation
 from prefect.blocks.core import Block
 from prefect.blocks.webhook import Webhook
-from prefect.client.schemas.objects import StateType
 from prefect.events.actions import (
     ActionTypes,
     CallWebhook,
-    ChangeFlowRunState,
     RunDeployment,
     SendNotification,
 )
 from prefect.events.schemas.automations import EventTrigger, Posture
 
 from data_contracts.errors import ConfigError
-from flows.events import DRIFT, REFUSED
+from flows.events import DRIFT, REFUSED, TAG
 from tasks.notify import NotifySettings
 
-TAG = "evergreen"
-HEARTBEAT = "prefect.flow-run.heartbeat"
-ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
-# Three heartbeats of PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30.
-SILENT = timedelta(seconds=90)
+SILENCE = "evergreen: tell of silence"
 # The same alarm is not repeated within this time.
 QUIET = timedelta(seconds=30)
 WEBHOOK_BLOCK = "evergreen-notify"
 
 
-def register(deployments: Mapping[str, UUID], settings: NotifySettings) -> list[str]:
+def register(
+    deployments: Mapping[str, UUID], settings: NotifySettings, reconcile_every: timedelta
+) -> list[str]:
     """Make or change all automations.
 
     Args:
-        deployments: ids of the deployments, by name.
+        deployments: ids of the deployments `retrain`, `reconcile` and `notify`, by name.
         settings: how people are told.
+        reconcile_every: the interval of the schedule of `reconcile`.
 
     Returns:
         names of the automations
@@ -104,25 +105,27 @@ def register(deployments: Mapping[str, UUID], settings: NotifySettings) -> list[
                 tell("Automation failed", "{{ event.resource.name }}: {{ event.payload.reason }}")
             ],
         ),
-        Automation(
-            name="evergreen: crash zombies",
-            trigger=EventTrigger(
-                after={HEARTBEAT},
-                expect={HEARTBEAT, *ENDED},
-                match={"prefect.resource.id": "prefect.flow-run.*"},
-                match_related=ours,
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                threshold=1,
-                within=SILENT,
-            ),
-            actions=[
-                ChangeFlowRunState(
-                    state=StateType.CRASHED, message="its heartbeat stopped: the process is gone"
-                )
-            ],
-        ),
     ]
+    silence = Automation(
+        name=SILENCE,
+        trigger=EventTrigger(
+            expect={"prefect.flow-run.Completed"},
+            match_related={
+                "prefect.resource.role": "deployment",
+                "prefect.resource.id": f"prefect.deployment.{deployments['reconcile']}",
+            },
+            posture=Posture.Proactive,
+            threshold=1,
+            within=3 * reconcile_every,
+        ),
+        actions=[
+            tell("Nothing is served", f"no reconcile has completed within {3 * reconcile_every}")
+        ],
+    )
+    if settings.block or settings.webhook:
+        wanted.append(silence)
+    else:
+        remove(SILENCE)
     for automation in wanted:
         upsert(automation)
     return [automation.name for automation in wanted]
@@ -138,6 +141,13 @@ def upsert(automation: Automation) -> None:
         return
     automation.id = known.id
     automation.update()
+
+
+def remove(name: str) -> None:
+    """Delete the automation of this name, if there is one."""
+    # Prefect's functions serve sync and async callers; we are sync.
+    with suppress(ValueError):
+        cast(Automation, Automation.read(name=name)).delete()
 
 
 def notification(title: str, body: str, notify: UUID, settings: NotifySettings) -> ActionTypes:

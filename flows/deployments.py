@@ -18,13 +18,15 @@ from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Interval, Schedule
 
 from data_contracts.errors import StackError
-from flows.automations import TAG, register
+from flows.automations import register
+from flows.events import TAG
 from flows.notify import notify
 from flows.reconcile import reconcile
 from flows.retrain import retrain
 from flows.rollback import rollback
 from flows.settings import Settings, load_settings
 from flows.watch import watch
+from tasks.notify import NotifySettings
 
 # How often the runner asks for work: what a retrain waits for most after an event.
 POLL_SECONDS = 1.0
@@ -82,7 +84,7 @@ def regular(minutes: float, active: bool = True) -> Schedule:
 def serve_all(settings: Settings) -> None:
     """Register deployments and automations, and run what is asked of them."""
     served = deployments(settings)
-    register({deployment.name: take_over(deployment) for deployment in served}, settings.notify)
+    register({deployment.name: take_over(deployment) for deployment in served}, *told(settings))
     serve(*served, pause_on_shutdown=False, query_seconds=POLL_SECONDS)
 
 
@@ -106,14 +108,19 @@ def automate(settings: Settings) -> None:
     """
     found = {}
     with get_client(sync_client=True) as client:
-        for name in ("retrain", "notify"):
+        for name in ("retrain", "reconcile", "notify"):
             try:
                 found[name] = client.read_deployment_by_name(f"{name}/{name}").id
             except ObjectNotFound as error:
                 raise StackError(
                     f"there is no deployment {name}/{name}", "run `prefect deploy --all` first"
                 ) from error
-    register(found, settings.notify)
+    register(found, *told(settings))
+
+
+def told(settings: Settings) -> tuple[NotifySettings, timedelta]:
+    """What the automations need to know of the settings."""
+    return settings.notify, timedelta(minutes=settings.limits.reconcile_minutes)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from prefect.events import emit_event
 
 from tasks.ledger.requests import Refusal, Request
 
+TAG = "evergreen"  # of every flow run that people are told of
 DRIFT = "evergreen.drift.detected"
 REFUSED = "evergreen.retrain.refused"
 

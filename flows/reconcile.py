@@ -8,7 +8,9 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.deployments import run_deployment
 
 from data_contracts.workspace import Workspace
+from flows.events import TAG
 from flows.settings import Settings
+from flows.zombies import crash_zombies
 from tasks.ledger.database import Ledger
 from tasks.ledger.requests import Request, due
 
@@ -22,13 +24,16 @@ def tag(request: Request) -> str:
 
 @flow(name="reconcile", description=__doc__, log_prints=False, validate_parameters=True)
 def reconcile(settings: Settings) -> list[str]:
-    """Free what died, and start every retrain that the ledger shows undone.
+    """Mark what died, and start every retrain that the ledger shows undone.
 
     Returns:
         ids of the requests that were started
     """
     ledger = Ledger(settings.ledger, Workspace.current())
     log: Any = get_run_logger()
+    with get_client(sync_client=True) as client:
+        for name in crash_zombies(client, TAG):
+            log.warning("flow run %s has crashed: its heartbeat stopped", name)
     started = []
     for request in due(ledger, settings.name, settings.limits):
         if _is_queued(request):

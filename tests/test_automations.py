@@ -1,4 +1,4 @@
-"""The automations on a real Prefect server: what people are told, and what happens to zombies."""
+"""The automations on a real Prefect server: what people are told, and of what."""
 
 import json
 import threading
@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,28 +40,22 @@ def inbox() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 @pytest.fixture
-def register(prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+def register(prefect_api: str) -> Iterator[Callable[..., None]]:
     """Registers the automations for deployments that nobody serves; removes them afterwards."""
-    from prefect.automations import Automation
-    from prefect.exceptions import ObjectNotFound
-
     from flows import automations
     from flows.deployments import deployments, take_over
     from flows.settings import Settings
 
-    monkeypatch.setattr(automations, "SILENT", timedelta(seconds=10))
     names: list[str] = []
 
     def registered(settings: NotifySettings) -> None:
         served = {one.name: take_over(one) for one in deployments(Settings())}
-        names.extend(automations.register(served, settings))
+        every = timedelta(seconds=4)  # three of them are the shortest that Prefect waits for
+        names.extend(automations.register(served, settings, every))
 
     yield registered
     for name in set(names):
-        try:
-            Automation.delete(Automation.read(name=name))
-        except (ObjectNotFound, ValueError):
-            pytest.fail(f"{name} is not there any more")
+        automations.remove(name)
 
 
 def told(posted: list[dict[str, Any]], title: str) -> list[str]:
@@ -141,41 +134,65 @@ def test_a_block_is_told(
     assert told(posted, "Drift") == ["another topic"]
 
 
-def test_a_zombie_is_marked_crashed(
+def test_that_nothing_is_served_is_told(
     register: Callable[..., None], inbox: tuple[str, list[dict[str, Any]]]
+) -> None:
+    url, posted = inbox
+    register(NotifySettings(webhook=url))
+    wait_for(lambda: told(posted, "Nothing is served"))
+    assert told(posted, "Nothing is served")[0] == "no reconcile has completed within 0:00:12"
+
+
+def test_where_only_the_log_is_told_silence_is_not(register: Callable[..., None]) -> None:
+    from prefect.automations import Automation
+
+    from flows.automations import SILENCE
+
+    register(NotifySettings(webhook="http://127.0.0.1:1/"))
+    assert Automation.read(name=SILENCE)
+    register(NotifySettings())
+    with pytest.raises(ValueError, match=SILENCE):
+        Automation.read(name=SILENCE)
+
+
+def test_a_zombie_is_marked_crashed_and_told(
+    register: Callable[..., None],
+    inbox: tuple[str, list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from prefect import flow
     from prefect.client.orchestration import get_client
     from prefect.events import emit_event
     from prefect.states import Running
 
+    from flows import zombies
+
     url, posted = inbox
     register(NotifySettings(webhook=url))
 
     @flow(name="silent")
     def silent() -> None:
-        """Never runs: only its run is there, as after a power cut."""
+        """Never runs: only its runs are there, as after a power cut."""
 
     with get_client(sync_client=True) as client:
-        run = client.create_flow_run(silent, tags=["evergreen"])
-        client.set_flow_run_state(run.id, Running())
+        dead, mute = (client.create_flow_run(silent, tags=["evergreen"]) for _ in range(2))
+        for run in (dead, mute):
+            client.set_flow_run_state(run.id, Running())
         emit_event(
-            "prefect.flow-run.heartbeat",
-            resource={"prefect.resource.id": f"prefect.flow-run.{run.id}"},
-            related=[
-                {
-                    "prefect.resource.id": "prefect.tag.evergreen",
-                    "prefect.resource.role": "tag",
-                }
-            ],
+            zombies.HEARTBEAT, resource={"prefect.resource.id": f"prefect.flow-run.{dead.id}"}
         )
-        wait_for(lambda: client.read_flow_run(run.id).state_name == "Crashed")
-    wait_for(lambda: told(posted, "Run failed"))
-    assert "heartbeat stopped" in told(posted, "Run failed")[0]
+        for _ in range(10):
+            assert not zombies.crash_zombies(client, "evergreen")  # heard of just now, or never
+        monkeypatch.setattr(zombies, "SILENT", timedelta(seconds=1))
+        wait_for(lambda: dead.name in zombies.crash_zombies(client, "evergreen"))
+        assert client.read_flow_run(dead.id).state_name == "Crashed"
+        assert client.read_flow_run(mute.id).state_name == "Running"
+        client.delete_flow_run(mute.id)
+    wait_for(lambda: any("heartbeat stopped" in body for body in told(posted, "Run failed")))
 
 
 def test_the_log_is_told_where_nothing_is_set(
-    prefect_api: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    prefect_api: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     from flows.notify import notify
 
