@@ -165,7 +165,10 @@ class Stack:
         return requests.story(Ledger(LedgerSettings(), self.workspace), request)
 
     def runs_of(self, request: str) -> Counter[str]:
-        """States of the retrain flow runs that were started for a request, by name."""
+        """States of the retrain flow runs that were started for a request, by name.
+
+        What the ledger knows for dead is `died`: Prefect takes it for running for a while more.
+        """
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.filters import FlowFilter
         from prefect.client.schemas.sorting import FlowRunSort
@@ -175,8 +178,12 @@ class Stack:
             runs = client.read_flow_runs(
                 flow_filter=flow, limit=60, sort=FlowRunSort.EXPECTED_START_TIME_DESC
             )
-        mine = [run for run in runs if run.parameters.get("request") == request]
-        return Counter(run.state_name or "none" for run in mine)
+        died = {event.flow_run for event in self.story(request) if " died " in event.reason}
+        return Counter(
+            "died" if str(run.id) in died and run.state_name == "Running" else str(run.state_name)
+            for run in runs
+            if run.parameters.get("request") == request
+        )
 
     def enable_automation(self, *, enabled: bool) -> None:
         from prefect.automations import Automation
