@@ -163,15 +163,16 @@ class Values:
     def _invented(self, kind: str) -> str:
         """A listed name, or, one time in four, one that no list has but that sounds like it."""
         if self.draw.random() < 0.25:
-            chain = self._chains.setdefault(kind, _Chain(self._listed(kind), self.draw))
-            return self._kept(chain.word)
+            if kind not in self._chains:
+                self._chains[kind] = _Chain(self._listed(kind), self.draw)
+            return self._kept(self._chains[kind].word)
         return self._kept(lambda: self._fake(kind))
 
     def _listed(self, kind: str) -> list[str]:
         return [
             value
             for name in sorted({*LATIN})
-            for value in {str(getattr(self._fakers[name], kind)()) for _ in range(60)}
+            for value in sorted({str(getattr(self._fakers[name], kind)()) for _ in range(60)})
         ]
 
     def _username(self) -> str:
@@ -435,3 +436,17 @@ def _places() -> dict[str, list[str]]:
         "state codes": list(names.get_us_states()),
         "counties": [county["name"] for county in names.get_us_counties()],
     }
+
+
+def names_and_places() -> set[str]:
+    """In small letters: listed first and last names of English, countries, states and cities."""
+    values = Values(0)
+    named = {
+        word
+        for locale in ("en_US", "en_GB", "en_IN")
+        for kind in ("first_name", "last_name")
+        for word in (str(getattr(values._fakers[locale], kind)()) for _ in range(3000))
+    }
+    named |= {name for kind in ("countries", "states", "cities") for name in values._places[kind]}
+    named |= {*COUNTRY_NAMES}
+    return {name.casefold() for name in named}
