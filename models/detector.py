@@ -130,12 +130,12 @@ class Detector:
                 at = window.start + (OVERLAP // 2 if window.start else 0)
                 part[at : window.end] = inner[at - window.start :]
         return [
-            spans(text, encoding, chance.numpy(), self.shape.entities)
-            for text, encoding, chance in zip(texts, encodings, chances, strict=True)
+            spans(encoding, chance.numpy(), self.shape.entities)
+            for encoding, chance in zip(encodings, chances, strict=True)
         ]
 
 
-def spans(text: str, encoding: Any, chances: Any, entities: Sequence[str]) -> list[Finding]:
+def spans(encoding: Any, chances: Any, entities: Sequence[str]) -> list[Finding]:
     """Runs of words of the same entity, each word by the mean of its tokens' chances."""
     found: list[Finding] = []
     scores: list[float] = []
@@ -188,7 +188,10 @@ def batches(windows: Sequence[Window]) -> Iterator[list[Window]]:
 
 
 def frame(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
-    return [tokenizer.token_to_id("[CLS]"), *ids, tokenizer.token_to_id("[SEP]")]
+    start, end = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+    if start is None or end is None:
+        raise ValueError("the tokenizer is not BERT's")
+    return [start, *ids, end]
 
 
 def casing(text: str, offsets: Sequence[tuple[int, int]]) -> list[int]:
@@ -218,7 +221,10 @@ def bundled_encoder() -> Path:
 
 def save(tagger: Tagger, tokenizer: Tokenizer, shape: DetectorShape, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: one.contiguous() for name, one in tagger.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {name: one.contiguous() for name, one in tagger.state_dict().items()},
+        folder / "model.safetensors",
+    )
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "config.json").write_text(
         json.dumps(tagger.encoder.config.to_dict(), indent=1, sort_keys=True), encoding="utf-8"

@@ -82,7 +82,7 @@ def train(
         with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16()):
             logits = tagger(ids, mask, types)
         loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten())
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(taught, 1.0)
         optimizer.step()
         schedule.step()

@@ -110,14 +110,18 @@ def _short(text: str) -> str:
 def _map(evidence: Evidence) -> str:
     """t-SNE of some of the users' messages; the less like the reference, the darker."""
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     before = _some(evidence.reference.user_vectors)
     after = _some(evidence.current.user_vectors)
     scores = _some(evidence.embeddings["user"].scores)
     points = np.concatenate([before, after])
-    flat = TSNE(
-        init="pca", random_state=7, perplexity=min(30.0, (len(points) - 1) / 3)
-    ).fit_transform(points)
+    # Its threads wait for each other many times a millisecond: beside a retrain on the same
+    # cores more than one take twenty times as long.
+    with threadpool_limits(1):
+        flat = TSNE(
+            init="pca", random_state=7, perplexity=min(30.0, (len(points) - 1) / 3)
+        ).fit_transform(points)
     figure = Figure(figsize=(9, 4.6), layout="constrained")
     axes = figure.subplots()
     (x, y), (now_x, now_y) = flat[: len(before)].T, flat[len(before) :].T

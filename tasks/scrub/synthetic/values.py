@@ -27,11 +27,12 @@ OTHER_SCRIPTS = (
 )  # fmt: skip
 FALLBACK = "en_US"
 COUNTRY_NAMES = (
-    "USA", "US", "U.S.", "UK", "U.K.", "England", "Scotland", "Wales", "Northern Ireland", "Holland",
-    "the Netherlands", "the United States", "the UK", "the Philippines", "Great Britain", "UAE",
-    "America", "Europe", "Africa", "Asia", "South America", "Catalonia", "Bavaria", "Tuscany",
-    "Greenland", "Czechia", "Czech Republic", "Faroe Islands", "Brasil", "Deutschland", "España",
-    "Cyprus (Greek)", "Österreich", "Türkiye", "Ivory Coast", "Burma", "Swaziland", "Korea",
+    "USA", "US", "U.S.", "UK", "U.K.", "England", "Scotland", "Wales", "Northern Ireland",
+    "Holland", "the Netherlands", "the United States", "the UK", "the Philippines",
+    "Great Britain", "UAE", "America", "Europe", "Africa", "Asia", "South America", "Catalonia",
+    "Bavaria", "Tuscany", "Greenland", "Czechia", "Czech Republic", "Faroe Islands", "Brasil",
+    "Deutschland", "España", "Cyprus (Greek)", "Österreich", "Türkiye", "Ivory Coast",
+    "Burma", "Swaziland", "Korea",
 )  # fmt: skip
 NATIONALITIES = (
     "American", "British", "German", "French", "Spanish", "Italian", "Polish", "Swedish", "Danish",
@@ -39,8 +40,9 @@ NATIONALITIES = (
     "Dutch", "Nigerian", "Kenyan", "Egyptian", "Iranian", "Russian", "Czech", "Vietnamese",
 )  # fmt: skip
 PRODUCTS = (
-    "laptop", "phone", "charger", "headset", "printer", "coffee machine", "bike", "jacket", "router",
-    "tablet", "camera", "vacuum cleaner", "pair of shoes", "washing machine", "desk", "monitor",
+    "laptop", "phone", "charger", "headset", "printer", "coffee machine", "bike", "jacket",
+    "router", "tablet", "camera", "vacuum cleaner", "pair of shoes", "washing machine",
+    "desk", "monitor",
 )  # fmt: skip
 ADJECTIVES = ("great", "late", "broken", "blue", "ready", "too slow", "expensive", "nice", "wrong")
 WEATHER = ("sunny", "cold", "raining", "snowing", "really hot", "windy", "cloudy", "humid")
@@ -150,7 +152,9 @@ class Values:
         if kind < 0.88:
             return f"{first}{self.draw.choice('- ')}{self._first_name()} {last}"
         if kind < 0.92:
-            particle = self.draw.choice(("van", "van der", "de", "von", "di", "al", "bin", "O'", "Mc"))
+            particle = self.draw.choice(
+                ("van", "van der", "de", "von", "di", "al", "bin", "O'", "Mc")
+            )
             return f"{first} {particle}{'' if particle in ('Mc', chr(79) + chr(39)) else ' '}{last}"
         return first if kind < 0.96 else last
 
@@ -282,7 +286,9 @@ class Values:
         if kind < 0.5:
             return self._fake("company")
         if kind < 0.65:
-            return f"{self._city()} {self.draw.choice(('University', 'Bank', 'Hospital', 'City FC'))}"
+            return (
+                f"{self._city()} {self.draw.choice(('University', 'Bank', 'Hospital', 'City FC'))}"
+            )
         if kind < 0.75:
             return f"University of {self._city()}"
         if kind < 0.9:
@@ -316,7 +322,8 @@ class Values:
         return str(fake.ipv4() if self.draw.random() < 0.7 else fake.ipv6())
 
     def _url(self) -> str:
-        return f"https://{self._fake('domain_name', FALLBACK)}/{self._code('aaaa')}?token={self._secret()}"
+        host = self._fake("domain_name", FALLBACK)
+        return f"https://{host}/{self._code('aaaa')}?token={self._secret()}"
 
     def _secret(self) -> str:
         letters = string.ascii_letters + string.digits
@@ -338,8 +345,9 @@ class Values:
             self.draw.choice(
                 (
                     "########", "#########", "######", "A#######", "AA######", "AA######A",
-                    "###-##-####", "##-#######", "### ### ###", "#########AA", "AAA-####", "AA## AAA",
-                    "##########", "###########", "######-####", "A##-###-##-###", "####-####-####",
+                    "###-##-####", "##-#######", "### ### ###", "#########AA", "AAA-####",
+                    "AA## AAA", "##########", "###########", "######-####", "A##-###-##-###",
+                    "####-####-####",
                 )
             )
         )  # fmt: skip
@@ -359,7 +367,9 @@ class Values:
 
     def _time(self) -> str:
         hour, minute = self.draw.randint(0, 23), self.draw.randint(0, 59)
-        return self.draw.choice((f"{hour}:{minute:02}", f"{hour % 12 + 1} pm", f"{hour % 12 + 1}am"))
+        return self.draw.choice(
+            (f"{hour}:{minute:02}", f"{hour % 12 + 1} pm", f"{hour % 12 + 1}am")
+        )
 
     def _number(self) -> str:
         return str(self.draw.randint(1, self.draw.choice((9, 99, 2000))))
