@@ -39,7 +39,7 @@ from tests.tiny import CITIES, WEATHER, conversations, make_tiny_model, write_js
 if TYPE_CHECKING:
     from tasks.ledger.requests import Event, Request
 
-RECONCILE_SECONDS = 5.0
+RECONCILE_SECONDS = 15.0
 PATIENCE_SECONDS = 300.0
 WINDOW = 40
 
