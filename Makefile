@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench install clean lock
+.PHONY: demo test lint bench detector install clean lock
 
 demo: $(STAMP)
 	$(BIN)/evergreen demo
@@ -17,6 +17,10 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The learned detector of personal data, trained once (10 minutes or so); demo and scrub find it.
+detector: $(STAMP)
+	$(BIN)/evergreen detector
 
 bench: $(STAMP)
 	$(BIN)/python -m bench.loop

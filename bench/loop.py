@@ -84,13 +84,17 @@ def run_plain(settings: Any, workspace: Workspace, home: Path) -> None:
     from tasks.evaluate import Evaluation, evaluate
     from tasks.ingest import ingest
     from tasks.scrub import scrub
+    from tasks.scrub.detector import built
     from tasks.split import split
     from tasks.train import train
     from tasks.validate import validate
 
     here = Workspace(home=home)
     here.create()
-    scrubbed = scrub(ingest(settings.data), load_policy(), here)
+    policy = load_policy()
+    detector = built(policy, settings.scrub.detector, workspace)
+    listing = ingest(settings.data)
+    scrubbed = scrub(listing, policy, detector, settings.scrub, here)
     validated = validate(scrubbed.snapshot, load_contract(), settings.contract, here)
     parts = split(validated.snapshot, settings.split, here)
     base = resolve_base(settings.model, workspace.models)

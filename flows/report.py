@@ -12,6 +12,7 @@ from tasks.ledger.requests import Request
 from tasks.markdown import cell, table
 from tasks.promote import Promotion
 from tasks.scrub import ScrubReport
+from tasks.scrub.report import found_tables
 
 
 class RetrainReport(BaseModel):
@@ -115,8 +116,9 @@ def as_markdown(report: RetrainReport) -> str:
         "## Rows",
         table(row_table(report)),
         _counts("Quarantined, by rule", report.quarantined),
-        _counts("Personal data replaced, by entity", report.scrub.findings),
-        _coverage(report.scrub),
+        "## Scrub",
+        f"{report.scrub.audit}." if report.scrub.audit else "",
+        *(f"**{title}**\n\n{table(rows)}" for title, rows in found_tables(report.scrub).items()),
         "## Training",
         table(
             [
@@ -149,20 +151,6 @@ def _counts(title: str, counts: dict[str, int]) -> str:
     if not counts:
         return ""
     return f"**{title}**\n\n" + table([{"name": name, "count": n} for name, n in counts.items()])
-
-
-def labelled_table(scrub: ScrubReport) -> list[dict[str, Any]]:
-    """How much of what the source labels as personal data the scrub replaced as a whole."""
-    return [
-        {"label": name, "spans": count, "replaced": scrub.covered.get(name, 0)}
-        for name, count in scrub.labelled.items()
-    ]
-
-
-def _coverage(scrub: ScrubReport) -> str:
-    if not scrub.labelled:
-        return ""
-    return "**Personal data that the source labels**\n\n" + table(labelled_table(scrub))
 
 
 def _samples(evaluation: Evaluation) -> str:

@@ -30,7 +30,9 @@ from tasks.ledger.episodes import drifted
 from tasks.ledger.requests import Refusal, Trigger
 from tasks.promote import promote
 from tasks.replay import replay_task
-from tasks.scrub import scrub_task
+from tasks.scrub import detector_task, scrub_task
+from tasks.scrub.audit import require
+from tasks.scrub.replace import fingerprint, secret_key
 from tasks.split import Split, split_task
 from tasks.stage import cache_hits, stage_task
 from tasks.train import TrainedRun, train_task
@@ -99,7 +101,10 @@ def run(
     contract = load_contract(settings.contract.path)
     remove_abandoned(workspace.snapshots)
     listing = ingest_task(data_of(settings, held, champion, workspace))
-    scrubbed = scrub_task(listing, policy, workspace)
+    detector = detector_task(policy, settings.scrub.detector, workspace)
+    key = fingerprint(secret_key(policy))
+    scrubbed = scrub_task(listing, policy, detector, settings.scrub, workspace, key)
+    require(scrubbed.report.audit, settings.scrub.audit)
     validated = validate_task(scrubbed, contract, settings.contract, workspace)
     parts = split_task(validated, settings.split, workspace)
     base = base_task(settings.model, workspace)

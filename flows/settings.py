@@ -32,6 +32,7 @@ from tasks.logs import WatchSettings
 from tasks.notify import NotifySettings
 from tasks.replay import ReplaySettings
 from tasks.scrub import ScrubSettings
+from tasks.scrub.replace import KEY_FILE_VARIABLE, KEY_VARIABLE
 from tasks.split import SplitSettings
 from tasks.tracking import TrackingSettings
 from tasks.train import TrainSettings
@@ -39,6 +40,8 @@ from tasks.validate import ValidateSettings
 
 PREFIX = "EVERGREEN_"
 DELIMITER = "__"
+# What the environment says of where state is and of secrets is no setting.
+NOT_SETTINGS = (HOME_VARIABLE, KEY_VARIABLE, KEY_FILE_VARIABLE)
 
 
 class Settings(BaseModel):
@@ -148,7 +151,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 def _refuse_unknown_environment() -> None:
     """pydantic-settings passes over top-level names that it does not know; we do not."""
     for variable in os.environ:
-        if variable.startswith(PREFIX) and variable != HOME_VARIABLE:
+        if variable.startswith(PREFIX) and variable not in NOT_SETTINGS:
             key = variable.removeprefix(PREFIX).lower().split(DELIMITER)[0]
             if key not in Settings.model_fields:
                 raise ConfigError(

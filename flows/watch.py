@@ -28,6 +28,9 @@ from tasks.ledger.episodes import JudgedWindow, Outcome
 from tasks.ledger.requests import Request
 from tasks.logs import Entry, LogWindow, Pending, cut, iso, look, quarantine_digest, rules
 from tasks.registry import LoadedVersion
+from tasks.scrub import detector_task
+from tasks.scrub.replace import secret_key
+from tasks.scrub.workers import searching
 from tasks.watch import (
     KeptWindow,
     WindowAccount,
@@ -151,41 +154,48 @@ def judge(
     workspace: Workspace,
 ) -> list[WindowReport]:
     """Scrub, describe, compare and count each window in turn; models are loaded once."""
-    from tasks.scrub.engine import Scrubber
-
     data = trained_on(champion)
     reference = Features.load(
         Path(reference_task(data, settings.encoder, settings.drift, workspace).path)
     )
     contract = load_contract(default=INFERENCE_LOGS)
-    scrubber, encoder = Scrubber(load_policy(settings.scrub.policy)), Encoder(settings.encoder)
+    policy, encoder = load_policy(settings.scrub.policy), Encoder(settings.encoder)
+    detector = detector_task(policy, settings.scrub.detector, workspace)
+    key = secret_key(policy)
     reports = []
-    for number, window in enumerate(windows):
-        kept = keep_window_task(window, pending, settings.watch, scrubber, contract, workspace)
-        features, file = describe_window_task(kept, champion, encoder, settings.drift, workspace)
-        before = episodes.judged(ledger, settings.name, champion.version.version)
-        evidence = compare(reference, settled(before, settings.drift), features, settings.drift)
-        about = describe(kept, champion, settings)
-        write_report(evidence, about, kept, file.parent)
-        # Rows that no window can claim, because they say no time, are counted with the first.
-        broken = [quarantine_digest(row) for row in pending.quarantined] if number == 0 else []
-        outcome = count(kept, evidence, window.entries, broken, file, settings, champion, ledger)
-        publish(evidence.comparison, about, kept, outcome)
-        reports.append(
-            WindowReport(
-                id=kept.id,
-                start=iso(kept.start),
-                end=iso(kept.end),
-                account=kept.account,
-                quarantined=kept.quarantined,
-                comparison=evidence.comparison,
-                page=str(file.parent / REPORT_PAGE),
-                counted=outcome.counted,
-                episode=outcome.episode,
-                closed=outcome.closed,
-                request=outcome.request,
+    with searching(policy, detector, settings.scrub.workers) as search:
+        for number, window in enumerate(windows):
+            kept = keep_window_task(
+                window, pending, settings.watch, search, key, contract, workspace
             )
-        )
+            features, file = describe_window_task(
+                kept, champion, encoder, settings.drift, workspace
+            )
+            before = episodes.judged(ledger, settings.name, champion.version.version)
+            evidence = compare(reference, settled(before, settings.drift), features, settings.drift)
+            about = describe(kept, champion, settings)
+            write_report(evidence, about, kept, file.parent)
+            # Rows that no window can claim, because they say no time, are counted with the first.
+            broken = [quarantine_digest(row) for row in pending.quarantined] if number == 0 else []
+            outcome = count(
+                kept, evidence, window.entries, broken, file, settings, champion, ledger
+            )
+            publish(evidence.comparison, about, kept, outcome)
+            reports.append(
+                WindowReport(
+                    id=kept.id,
+                    start=iso(kept.start),
+                    end=iso(kept.end),
+                    account=kept.account,
+                    quarantined=kept.quarantined,
+                    comparison=evidence.comparison,
+                    page=str(file.parent / REPORT_PAGE),
+                    counted=outcome.counted,
+                    episode=outcome.episode,
+                    closed=outcome.closed,
+                    request=outcome.request,
+                )
+            )
     return reports
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -24,20 +23,9 @@ from models.detector import (
     frame,
     save,
 )
+from models.spec import DetectorTraining
 
 NOT_TAUGHT = -100  # patterns find these: neither right nor wrong
-
-
-class DetectorTraining(BaseModel):
-    """How the detector is trained."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    layers: int = Field(default=4, ge=1, le=6, description="Of the encoder's six, from below.")
-    texts: int = Field(default=60_000, ge=100)
-    tokens_a_batch: int = Field(default=2048, ge=128)
-    learning_rate: float = Field(default=4e-4, gt=0)
-    seed: int = 0
 
 
 def train(

@@ -74,6 +74,11 @@ class Row:
             return digest_bytes(self.content)
         return digest_bytes(repr(sorted(self.content.items())).encode("utf-8", "surrogatepass"))
 
+    @property
+    def size(self) -> int:
+        """Bytes, or about as many characters."""
+        return len(self.content if isinstance(self.content, bytes) else repr(self.content))
+
     def parse(self, source: str) -> Record:
         """The row as a record: a conversation, or an inference log's request and answer.
 

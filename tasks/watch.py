@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from open_data_contract_standard.model import OpenDataContractStandard
 from prefect import task
@@ -26,12 +26,10 @@ from tasks.ledger.episodes import JudgedWindow
 from tasks.logs import LogWindow, Pending, WatchSettings, read
 from tasks.progress import StageProgress
 from tasks.registry import LoadedVersion
-from tasks.scrub.stage import scrub_record
+from tasks.scrub.records import scrub_records
+from tasks.scrub.workers import Search
 from tasks.stage import stage_task
 from tasks.validate import check
-
-if TYPE_CHECKING:
-    from tasks.scrub.engine import Scrubber
 
 FEATURES = "features.parquet"
 
@@ -88,7 +86,8 @@ def keep_window_task(
     window: LogWindow,
     pending: Pending,
     settings: WatchSettings,
-    scrubber: "Scrubber",
+    search: Search,
+    key: bytes | None,
     contract: OpenDataContractStandard,
     workspace: Workspace,
 ) -> KeptWindow:
@@ -96,15 +95,13 @@ def keep_window_task(
     progress = StageProgress("scrub-window", "conversations")
     chosen = window.sample(settings.max_records)
     records: list[Record] = []
-    ids: set[str] = set()
     quarantined: list[QuarantinedRow] = []
-    for done, (_, record) in enumerate(read(pending.files, chosen), start=1):
-        try:
-            clean, _ = scrub_record(record, scrubber, ids)
-            ids.add(clean.id)
+    read_now = (record for _, record in read(pending.files, chosen))
+    for done, (record, clean) in enumerate(scrub_records(read_now, search, key), start=1):
+        if isinstance(clean, RowRejected):
+            quarantined.append(_quarantined(record, clean.rule))
+        else:
             records.append(clean.model_copy(update={"source": f"window-{window.id}"}))
-        except RowRejected as rejected:
-            quarantined.append(_quarantined(record, rejected.rule))
         progress(done, len(chosen))
     broken = check(records, contract).broken if records else {}
     quarantined += [_quarantined(records[index], rule) for index, rule in broken.items()]
@@ -114,7 +111,7 @@ def keep_window_task(
         parent=None,
         provenance={
             "window": window.id,
-            "policy": scrubber.policy.digest,
+            "policy": search.policy.digest,
             "contract": str(contract.id),
             "contract_version": str(contract.version),
         },

@@ -24,7 +24,14 @@ _SCRATCH = tempfile.TemporaryDirectory(prefix="evergreen-tests-")
 os.environ["EVERGREEN_HOME"] = str(Path(_SCRATCH.name) / "home")
 os.environ["TORCH_EXTENSIONS_DIR"] = str(Path(_SCRATCH.name) / "torch_extensions")
 os.environ.pop("PREFECT_API_URL", None)
+# A detector that learnt little, built once; what it should find is measured in bench.pii.
+os.environ["EVERGREEN_SCRUB__DETECTOR__FOLDER"] = str(Path(_SCRATCH.name) / "detector")
+os.environ["EVERGREEN_SCRUB__DETECTOR__TEXTS"] = "2500"
+os.environ["EVERGREEN_SCRUB__AUDIT__RECORDS"] = "30"
+os.environ["EVERGREEN_SCRUB__AUDIT__MAX_LEAK_RATE"] = "1"
+os.environ["EVERGREEN_SCRUB__WORKERS__COUNT"] = "0"
 
+from data_contracts.policy import load_policy
 from data_contracts.workspace import Workspace
 from infra.local import PrefectApi, environment
 
@@ -33,6 +40,7 @@ WORKSPACE.create()
 os.environ.update(environment(WORKSPACE))
 API = PrefectApi(WORKSPACE)
 
+from tasks.scrub.detector import BuiltDetector, DetectorSettings, built
 from tests.tiny import make_tiny_model
 
 
@@ -47,6 +55,16 @@ def prefect_api() -> Iterator[str]:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-layer Llama with a tokenizer and chat template of its own, as a model folder."""
     return make_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def detector() -> BuiltDetector:
+    """The one of the settings above."""
+    folder = Path(os.environ["EVERGREEN_SCRUB__DETECTOR__FOLDER"])
+    texts = int(os.environ["EVERGREEN_SCRUB__DETECTOR__TEXTS"])
+    made = built(load_policy(), DetectorSettings(folder=folder, texts=texts), WORKSPACE)
+    assert made is not None
+    return made
 
 
 @pytest.fixture

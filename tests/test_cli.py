@@ -201,8 +201,9 @@ def test_no_disk_space(prefect_api: str, tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert_one_line_error(done, "cannot write", "out.jsonl")
-    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
+    assert_one_line_error(done, "cannot write", "File too large")
+    assert [path.name for path in tmp_path.rglob("*") if "out" in path.name] == []
+    assert list(tmp_path.rglob("*.partial")) == []
 
 
 def test_parquet_and_globs(

@@ -24,7 +24,7 @@ MOMENTS = {
     "promote": "Task run 'evaluate base' - Finished",
 }
 # These look at the world outside and so are never cached; they do no work twice.
-ALWAYS = {"ingest", "base model", "champion", "promote"}
+ALWAYS = {"ingest", "detector", "base model", "champion", "promote"}
 FINISHED = re.compile(r"Task run '([^']+)' - Finished in state (\w+)")
 
 

@@ -13,6 +13,7 @@ from data_contracts.workspace import Workspace
 from infra.local import serve_deployments
 from tasks import processes
 from tests.commands import evergreen, tiny_settings
+from tests.leaks import PLANTED, leaks, plant
 from tests.logs import log_row, write_log
 from tests.tiny import conversations, write_jsonl
 
@@ -22,14 +23,14 @@ def traffic(folder: Path) -> None:
     start = int(time.time()) // 3600 * 3600
     known = [
         log_row(start - 4 * 3600 + n, row["messages"][0]["content"], row["messages"][1]["content"])
-        for n, row in enumerate(conversations(200, seed=9)[::2])
+        for n, row in enumerate(plant(conversations(200, seed=9))[::2])
     ]
     write_log(folder / "known.jsonl", known)
     for hours_ago, color in ((3, "red"), (2, "blue")):
         rows = [
             log_row(
                 start - hours_ago * 3600 + n,
-                f"my {color} printer {n} does not print, what now?",
+                f"my {color} printer {n} does not print, {PLANTED[n % len(PLANTED)]}, what now?",
                 f"turn printer {n} off and on, then look at the {color} cable.",
                 model_version="desk",
             )
@@ -45,7 +46,7 @@ def home(prefect_api: str, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(tiny_model: Path, tmp_path: Path) -> Path:
-    data = write_jsonl(tmp_path / "chats.jsonl", conversations(200))
+    data = write_jsonl(tmp_path / "chats.jsonl", plant(conversations(200)))
     return tiny_settings(
         tmp_path,
         tiny_model,
@@ -146,6 +147,9 @@ def test_drift_retrains_by_itself_exactly_once(
     )
     story = ledger(home, settings, request["id"])
     assert [event["state"] for event in story["history"]].count("started") == 1
+
+    # Of what was planted in data and traffic, nothing was written.
+    assert leaks(home, Workspace.current().home) == {}
 
     # What was counted is not counted again.
     again = json.loads(evergreen(*watch, home=home).stdout)

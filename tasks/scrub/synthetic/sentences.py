@@ -6,24 +6,26 @@ from functools import cache
 from importlib import resources
 
 from data_contracts.findings import Finding, LabelledText
-from tasks.scrub.synthetic.values import ENTITIES, Values
+from tasks.scrub.synthetic.values import ENTITIES, Values, is_for_audits
 
 CHOICE = re.compile(r"\[([^\[\]]*\|[^\[\]]*)\]")
 SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 
 @cache
-def templates(name: str = "templates.txt") -> tuple[str, ...]:
-    text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-    return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
+def templates(*, for_audits: bool) -> tuple[str, ...]:
+    """Those that are kept from training, or the others."""
+    text = resources.files(__package__).joinpath("templates.txt").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return tuple(line for line in lines if is_for_audits(line) == for_audits)
 
 
 def sentences(count: int, seed: int) -> Iterator[LabelledText]:
-    """Filled templates; one in five in small letters, as people write in chats."""
+    """Filled templates to train on; one in five in small letters, as people write in chats."""
     values = Values(seed)
     for _ in range(count):
         values.country()
-        sentence = fill(values.draw.choice(templates()), values)
+        sentence = fill(values.draw.choice(templates(for_audits=False)), values)
         kind = values.draw.random()
         if kind < 0.2:
             yield with_text(sentence, sentence.text.lower())

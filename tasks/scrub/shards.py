@@ -1,0 +1,274 @@
+"""Shards: the scrub of a run of rows, kept under the digest of what it was made of.
+
+A file is scrubbed in runs of rows of its own. What a run became is a Parquet file named by the
+digest of its rows, the policy, the detector and the code, so that a scrub that was killed goes on
+where it was and data that grows costs only its new part. A shard holds scrubbed rows, the digests
+that tell duplicates, and counts.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from data_contracts.digests import code_version, digest_json
+from data_contracts.errors import DataError, RowRejected
+from data_contracts.records import Record
+from data_contracts.snapshots import RECORD_SCHEMA, QuarantinedRow, as_row
+from tasks.ingest import Listing
+from tasks.scrub.detector import BuiltDetector
+from tasks.scrub.engine import scrub_record, texts
+from tasks.scrub.replace import fingerprint
+from tasks.scrub.workers import Asked, Search
+from tasks.sources import Row, SourceFile
+
+# Of one shard: what a kill loses of each that is under way, and what a grown file costs again.
+SHARD_ROWS = 2_000
+SHARD_BYTES = 1 << 20
+# Shards that are being searched while the one before them is written.
+AHEAD = 3
+UNUSED_DAYS = 30
+CODE = ("data_contracts", "tasks.sources", "tasks.scrub", "models.detector")
+
+SCHEMA = pa.schema(
+    [
+        *RECORD_SCHEMA,
+        ("raw", pa.binary(16)),
+        ("clean", pa.binary(16)),
+        ("found", pa.string()),
+    ]
+)
+
+
+class Found(BaseModel):
+    """What was found in one row: counts, never text."""
+
+    model_config = ConfigDict(frozen=True)
+
+    findings: dict[str, int] = {}
+    scores: dict[int, int] = {}
+    labelled: dict[str, int] = {}
+    covered: dict[str, int] = {}
+
+
+NOTHING = Found().model_dump_json()
+
+
+class RunOfRows:
+    """Rows of one file that go into one shard."""
+
+    def __init__(self, file: SourceFile) -> None:
+        self.file = file
+        self.rows: list[Row] = []
+        self.bytes = 0
+        self._digest = hashlib.sha256()
+
+    def add(self, row: Row) -> None:
+        self.rows.append(row)
+        self.bytes += row.size
+        self._digest.update(f"{row.position}:{row.digest};".encode())
+
+    @property
+    def full(self) -> bool:
+        return len(self.rows) >= SHARD_ROWS or self.bytes >= SHARD_BYTES
+
+    @property
+    def digest(self) -> str:
+        return self._digest.hexdigest()
+
+
+class Shard(BaseModel):
+    """A finished shard."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: Path
+    rows_in: int
+
+    def table(self, columns: list[str] | None = None) -> pa.Table:
+        """Raises DataError: the file was damaged; it is removed, and made again by another run."""
+        try:
+            return pq.read_table(self.path, columns=columns, page_checksum_verification=True)
+        except (OSError, pa.ArrowException) as error:
+            self.path.unlink(missing_ok=True)
+            raise DataError(
+                f"the kept scrub {self.path} was damaged, and is removed", "run the same again"
+            ) from error
+
+    def quarantined(self) -> list[QuarantinedRow]:
+        stored = json.loads(pq.read_schema(self.path).metadata[b"quarantined"])
+        return [QuarantinedRow.model_validate(row) for row in stored]
+
+
+def runs(listing: Listing) -> Iterator[RunOfRows]:
+    """The listing's rows in order, cut where a file ends or a run is full."""
+    run: RunOfRows | None = None
+    for file, row in listing.rows():
+        if run is not None and (run.full or run.file is not file):
+            yield run
+            run = None
+        if run is None:
+            run = RunOfRows(file)
+        run.add(row)
+    if run is not None:
+        yield run
+
+
+def shards(
+    listing: Listing,
+    search: Search,
+    key: bytes | None,
+    detector: BuiltDetector | None,
+    folder: Path,
+    on_progress: Callable[[int, int], None],
+) -> Iterator[Shard]:
+    """Every run's shard in order, from `folder` or made now.
+
+    Args:
+        listing: which rows.
+        search: finds personal data; `AHEAD` runs are being searched at a time.
+        key: of pseudonyms and surrogates.
+        detector: the learned detector that it finds with.
+        folder: where shards are kept.
+        on_progress: called with (rows done, rows in all).
+    """
+    made_with = digest_json(
+        {
+            "policy": search.policy.digest,
+            "key": fingerprint(key),
+            "detector": detector.digest if detector else None,
+            "code": code_version(*CODE),
+        }
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting: deque[Callable[[], Shard]] = deque()
+    rows_done = 0
+
+    def first() -> Shard:
+        nonlocal rows_done
+        shard = waiting.popleft()()
+        rows_done += shard.rows_in
+        on_progress(rows_done, listing.rows_in)
+        return shard
+
+    for run in runs(listing):
+        path = folder / f"{digest_json([made_with, run.file.name, run.digest])[:32]}.parquet"
+        if is_whole(path):
+            os.utime(path)
+            waiting.append(partial(Shard, path=path, rows_in=len(run.rows)))
+        else:
+            waiting.append(Making(run, search, key, path))
+        if len(waiting) > AHEAD:
+            yield first()
+    while waiting:
+        yield first()
+    remove_unused(folder)
+
+
+class Making:
+    """A shard on its way: its rows are parsed and being searched; call it to have it written."""
+
+    def __init__(self, run: RunOfRows, search: Search, key: bytes | None, path: Path) -> None:
+        self._policy, self._key, self._path = search.policy, key, path
+        self._rows_in = len(run.rows)
+        self._quarantined: list[QuarantinedRow] = []
+        self._records: list[tuple[Record, QuarantinedRow]] = []
+        name = run.file.name
+        for row in run.rows:
+            refusal = QuarantinedRow(
+                id=f"{name}:{row.position}", rule="", digest=row.digest, source=name
+            )
+            try:
+                self._records.append((row.parse(name), refusal))
+            except RowRejected as rejected:
+                self._refuse(refusal, rejected)
+        wanted = (text for record, _ in self._records for text in texts(record))
+        self._asked: Asked = search.ask(wanted)
+
+    def __call__(self) -> Shard:
+        """Raises DataError: the policy says to stop at a row that cannot be scrubbed."""
+        self._asked.wait()
+        rows = []
+        for record, refusal in self._records:
+            try:
+                clean, found = scrub_record(record, self._asked, self._policy, self._key)
+            except RowRejected as rejected:
+                self._refuse(refusal, rejected)
+                continue
+            told = NOTHING
+            if found.findings or found.labelled:
+                told = Found.model_validate(found, from_attributes=True).model_dump_json()
+            rows.append(
+                as_row(clean)
+                | {
+                    "raw": bytes.fromhex(record.content_digest)[:16],
+                    "clean": bytes.fromhex(clean.content_digest)[:16],
+                    "found": told,
+                }
+            )
+        write(self._path, pa.Table.from_pylist(rows, SCHEMA), self._quarantined)
+        return Shard(path=self._path, rows_in=self._rows_in)
+
+    def _refuse(self, row: QuarantinedRow, rejected: RowRejected) -> None:
+        if self._policy.on_failure == "stop" and rejected.rule.startswith("scrub:"):
+            raise DataError(
+                f"row {row.id} cannot be scrubbed ({rejected.rule})",
+                "take it out, or set on_failure: quarantine in the scrub policy",
+            )
+        self._quarantined.append(row.model_copy(update={"rule": rejected.rule}))
+
+
+def write(path: Path, table: pa.Table, quarantined: Iterable[QuarantinedRow]) -> None:
+    """Under another name first: a shard is whole or not there.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    stored = json.dumps([row.model_dump() for row in quarantined])
+    table = table.replace_schema_metadata({"quarantined": stored})
+    partial_path = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        pq.write_table(table, partial_path, compression="zstd", write_page_checksum=True)
+        partial_path.rename(path)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise DataError(f"cannot write {path} ({reason})", "make room on its disk") from error
+    finally:
+        partial_path.unlink(missing_ok=True)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether there is such a shard, and as it was written."""
+    try:
+        pq.ParquetFile(path).close()
+    except (OSError, pa.ArrowException):
+        return False
+    return True
+
+
+def remove_unused(folder: Path) -> None:
+    """Shards that no scrub has read for `UNUSED_DAYS`, and what killed ones left."""
+    oldest = time.time() - 86_400 * UNUSED_DAYS
+    for path in folder.iterdir():
+        left = path.suffix == ".partial" and path.stat().st_mtime < time.time() - 3600
+        if left or path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)
+
+
+def counted(tables: Iterable[pa.Table]) -> dict[str, Counter[str]]:
+    """Sums of what was found in the rows of tables."""
+    sums: dict[str, Counter[str]] = {name: Counter() for name in Found.model_fields}
+    for table in tables:
+        for told, times in Counter(table["found"].to_pylist()).items():
+            for name, counts in json.loads(told).items():
+                for entity, count in counts.items():
+                    sums[name][entity] += count * times
+    return sums

@@ -1,0 +1,110 @@
+"""Looks for planted personal data in every byte that was written, temporary files included."""
+
+import base64
+import gzip
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+# One of each kind that is found by its form, so that none depends on what a detector learnt.
+PLANTED = (
+    "quentin.planted@example.org",
+    "+47 22 85 50 57",
+    "4929 3813 3266 4295",
+    "GB33BUKB20201555555555",
+    "536-22-8727",
+    "AKIAQYLPMN5HJ3XCV7RT",
+    "sk-proj-9fQ2xLr7VbT4mZk1Yw8NcE3h",
+    "1BoatSLRHtKNngkdXEeobR76b53LETtpyT",
+    "00:1B:44:11:3A:B7",
+    "https://example.org/reset?token=f3a9c1d47be2",
+)
+
+
+def plant(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each value in several rows, amid the first message."""
+    for number, row in enumerate(rows):
+        if number % 3 == 0:
+            value = PLANTED[number // 3 % len(PLANTED)]
+            row["messages"][0]["content"] += f" mine is {value} by the way"
+    return rows
+
+
+def forms(value: str) -> Iterator[bytes]:
+    """The value as bytes, as JSON escapes it, and as base64 of it at any offset."""
+    plain = value.encode()
+    yield plain
+    yield value.replace("/", "\\/").encode()
+    yield value.encode("utf-16-le")
+    for offset in range(3):
+        coded = base64.b64encode(b"\0" * offset + plain)
+        # The first and last characters depend on what is beside the value.
+        yield coded[(0, 2, 3)[offset] + 2 * bool(offset) : -4]
+
+
+NEEDLES = {form: value for value in PLANTED for form in forms(value)}
+
+
+def leaks_in(content: bytes) -> set[str]:
+    return {value for needle, value in NEEDLES.items() if needle in content}
+
+
+def content_of(path: Path) -> bytes:
+    """The file's bytes, and what is compressed in it."""
+    content = path.read_bytes()
+    if path.suffix == ".parquet":
+        rows = pq.read_table(path).to_pylist()
+        content += json.dumps(rows, ensure_ascii=False, default=repr).encode()
+        content += repr(pq.read_schema(path).metadata).encode()
+    if content[:2] == b"\x1f\x8b":
+        content += gzip.decompress(content)
+    return content
+
+
+def leaks(*folders: Path) -> dict[str, set[str]]:
+    """{file: planted values in it} of all files below the folders."""
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert files
+    found = {str(path): leaks_in(content_of(path)) for path in files}
+    return {path: values for path, values in found.items() if values}
+
+
+class Lookout:
+    """Reads the files below a folder again and again, as they come and go."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.files: set[str] = set()
+        self.leaks: dict[str, set[str]] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def _look(self) -> None:
+        seen: dict[Path, tuple[int, int]] = {}
+        while not self._ended.wait(0.05):
+            for path in self.folder.rglob("*"):
+                try:
+                    stat = path.stat()
+                    state = stat.st_mtime_ns, stat.st_size
+                    if not path.is_file() or seen.get(path) == state:
+                        continue
+                    found = leaks_in(path.read_bytes())
+                except OSError:
+                    continue  # it went while we looked
+                seen[path] = state
+                self.files.add(str(path))
+                if found:
+                    self.leaks.setdefault(str(path), set()).update(found)
+
+    def __enter__(self) -> "Lookout":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
