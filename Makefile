@@ -18,7 +18,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The learned detector of personal data, trained once (10 minutes or so); demo and scrub find it.
+# The learned detector of personal data, trained once (3 minutes or so); demo and scrub find it.
 detector: $(STAMP)
 	$(BIN)/evergreen detector
 

@@ -99,11 +99,12 @@ def conversations(rows: int) -> list[Record]:
 def scrub(records: Iterable[Record], workspace: Workspace, *, detector: bool) -> list[Record]:
     """Each record without its personal data; none is dropped."""
     from data_contracts.policy import load_policy
-    from tasks.scrub.detector import DetectorSettings, built
+    from flows.settings import load_settings
+    from tasks.scrub.detector import built
     from tasks.scrub.engine import Scrubber
 
     policy = load_policy().model_copy(update={"detector": detector})
-    learned = built(policy, DetectorSettings(), workspace)
+    learned = built(policy, load_settings(None).scrub.detector, workspace)
     scrubber = Scrubber(policy, Path(learned.path) if learned else None)
     return [
         record.model_copy(update={"messages": scrubber.scrub(record.messages).messages})

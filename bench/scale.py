@@ -159,11 +159,12 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
 
-    from tasks.scrub.detector import DetectorSettings, built
+    from flows.settings import load_settings
+    from tasks.scrub.detector import built
 
     workspace = Workspace.current()
     workspace.create()
-    made = built(load_policy(None), DetectorSettings(), workspace)
+    made = built(load_policy(None), load_settings(None).scrub.detector, workspace)
     assert made is not None
     sizes: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:

