@@ -7,16 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.progress import Progress
 
 from data_contracts.errors import ConfigError, DataError
 from data_contracts.workspace import Workspace
-from flows.cli.output import JsonFlag, advance, console, progress, show_json, show_table
+from flows.cli.output import (
+    JsonFlag,
+    advance,
+    console,
+    progress,
+    require_writable,
+    show_json,
+    show_table,
+)
 from flows.cli.pipeline import ConfigOption
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from data_contracts.policy import ScrubPolicy
     from data_contracts.records import Record
+    from tasks.scrub import BuiltDetector, ScrubSettings
 
 PolicyOption = Annotated[
     Path | None, typer.Option("--policy", help="Scrub policy file; default the shipped one.")
@@ -48,9 +59,8 @@ def scrub(
     from flows.settings import load_settings
     from tasks.ingest import IngestSettings, Source, ingest
     from tasks.scrub.audit import require
-    from tasks.scrub.detector import built
+    from tasks.scrub.report import KINDS, tables
     from tasks.scrub.report import as_json as report_json
-    from tasks.scrub.report import require_kind, tables
     from tasks.scrub.report import write as write_report
     from tasks.scrub.stage import cleaned
 
@@ -60,15 +70,14 @@ def scrub(
             update={"audit": settings.audit.model_copy(update={"records": 0})}
         )
     rules = load_policy(str(policy) if policy else settings.policy)
-    require_writable(output)
+    require_writable(output, (".jsonl", ".parquet"))
     if report is not None:
-        require_kind(report)
+        require_writable(report, KINDS)
     workspace = Workspace.current()
     workspace.create()
     listing = ingest(IngestSettings(sources=(Source(path=source),)))
     with progress(quiet=as_json) as bar:
-        learning = bar.add_task("building the detector, once", total=None, visible=False)
-        detector = built(rules, settings.detector, workspace, partial(advance, bar, learning))
+        detector = learned(bar, rules, settings, workspace)
         line = bar.add_task("scrubbing", total=listing.rows_in)
         clean = cleaned(listing, rules, detector, settings, workspace, partial(advance, bar, line))
         write_rows(clean.tables(), output)
@@ -96,21 +105,28 @@ def detector(config: ConfigOption = None, as_json: JsonFlag = False) -> None:
     """
     from data_contracts.policy import load_policy
     from flows.settings import load_settings
-    from tasks.scrub.detector import built
 
     settings = load_settings(config).scrub
     workspace = Workspace.current()
     workspace.create()
     with progress(quiet=as_json) as bar:
-        line = bar.add_task("building the detector, once", total=None, visible=False)
-        rules = load_policy(settings.policy)
-        made = built(rules, settings.detector, workspace, partial(advance, bar, line))
+        made = learned(bar, load_policy(settings.policy), settings, workspace)
     if made is None:
         raise ConfigError("the scrub policy does without a detector", "set `detector: true` in it")
     if as_json:
         show_json(made.model_dump())
     else:
         console.print(f"{made.path} ({made.digest[:16]})")
+
+
+def learned(
+    bar: Progress, policy: "ScrubPolicy", settings: "ScrubSettings", workspace: Workspace
+) -> "BuiltDetector | None":
+    """The detector, with a line in the bar if it has to be trained first."""
+    from tasks.scrub.detector import built
+
+    line = bar.add_task("building the detector, once", total=None, visible=False)
+    return built(policy, settings.detector, workspace, partial(advance, bar, line))
 
 
 def validate(
@@ -162,18 +178,6 @@ def validate(
         show_table("Rules", rules)
     if broken or unreadable:
         raise typer.Exit(1)
-
-
-def require_writable(output: Path) -> None:
-    """Checked before any work is done.
-
-    Raises:
-        ConfigError: its folder does not exist or its ending is not known.
-    """
-    if not output.absolute().parent.is_dir():
-        raise ConfigError(f"there is no folder {output.absolute().parent}", "create it first")
-    if output.suffix not in (".jsonl", ".parquet"):
-        raise ConfigError(f"{output} must end in .jsonl or .parquet", "rename the output")
 
 
 def write_rows(tables: "Iterable[pa.Table]", output: Path) -> None:

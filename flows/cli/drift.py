@@ -11,7 +11,16 @@ import typer
 
 from data_contracts.errors import ConfigError, DataError, RowRejected
 from data_contracts.workspace import Workspace
-from flows.cli.output import JsonFlag, advance, console, progress, show_json, show_table
+from flows.cli.data import learned
+from flows.cli.output import (
+    JsonFlag,
+    advance,
+    console,
+    progress,
+    require_writable,
+    show_json,
+    show_table,
+)
 from flows.cli.pipeline import ConfigOption
 from infra.local import PrefectApi
 
@@ -107,23 +116,19 @@ def drift(
     from tasks.drift.compare import compare
     from tasks.drift.features import describe
     from tasks.drift.report import page
-    from tasks.scrub.detector import built
     from tasks.scrub.replace import secret_key
     from tasks.scrub.workers import searching
 
     settings = load_settings(config)
-    if report is not None and not report.absolute().parent.is_dir():
-        raise ConfigError(f"there is no folder {report.absolute().parent}", "create it first")
+    if report is not None:
+        require_writable(report)
     paths = {"reference": reference, "current": current}
     listed = {name: read_side(path, settings) for name, path in paths.items()}
     policy, encoder = load_policy(settings.scrub.policy), Encoder(settings.encoder)
     key = secret_key(policy)
     sides = {}
     with progress(quiet=as_json) as bar:
-        line = bar.add_task("detector of personal data", total=None, visible=False)
-        detector = built(
-            policy, settings.scrub.detector, Workspace.current(), partial(advance, bar, line)
-        )
+        detector = learned(bar, policy, settings.scrub, Workspace.current())
         with searching(policy, detector, settings.scrub.workers) as search:
             for name, (records, _) in listed.items():
                 scrub, embed = (bar.add_task(f"{what} the {name}") for what in ("scrub", "embed"))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+from data_contracts.errors import ConfigError
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -64,3 +67,15 @@ def progress(*, quiet: bool) -> Progress:
 def advance(bar: Progress, line: TaskID, done: int, of: int) -> None:
     """Show that a line of the bar is at `done` of `of`."""
     bar.update(line, completed=done, total=of, visible=True)
+
+
+def require_writable(file: Path, endings: Sequence[str] = ()) -> None:
+    """Checked before any work is done.
+
+    Raises:
+        ConfigError: its folder does not exist, or its ending is none of those.
+    """
+    if not file.absolute().parent.is_dir():
+        raise ConfigError(f"there is no folder {file.absolute().parent}", "create it first")
+    if endings and file.suffix not in endings:
+        raise ConfigError(f"{file} must end in {' or '.join(endings)}", "rename it")

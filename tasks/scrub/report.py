@@ -7,21 +7,13 @@ from typing import Any
 
 from jinja2 import Environment
 
-from data_contracts.errors import ConfigError, DataError
+from data_contracts.errors import DataError
 from tasks.markdown import table
 from tasks.scrub.audit import Audit
 from tasks.scrub.stage import ScrubReport
 
 TEMPLATE = "report.html.j2"
 KINDS = (".html", ".md", ".json")
-
-
-def require_kind(path: Path) -> None:
-    """Raises ConfigError: no report can be written there."""
-    if path.suffix not in KINDS:
-        raise ConfigError(f"{path} must end in {', '.join(KINDS)}", "rename the report")
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"there is no folder {path.absolute().parent}", "create it first")
 
 
 def write(report: ScrubReport, source: str, path: Path) -> None:
