@@ -273,12 +273,13 @@ RUNS = (
 
 @pytest.mark.parametrize("run", RUNS)
 def test_time_is_linear_in_length(run: str) -> None:
+    """Where it is not, this takes minutes; where it is, a second, or a few on a busy machine."""
     text = run * (200_000 // len(run)) + "!"
     for recognizer in ALL:
         start = time.process_time()
         recognizer.analyze(text, recognizer.supported_entities, None)
         took = time.process_time() - start
-        assert took < 2, (recognizer.name, run, took)
+        assert took < 20, (recognizer.name, run, took)
 
 
 def test_a_policy_chooses() -> None:
