@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psutil
 
@@ -51,7 +52,7 @@ def conversations(count: int, seed: int) -> Iterator[dict[str, Any]]:
                 values.country()
                 text.append(fill(draw.choice(templates(for_audits=True)), values).text)
             turns.append({"role": ("user", "assistant")[turn % 2], "content": " ".join(text)})
-        yield {"id": f"{seed}-{number}", "messages": turns}
+        yield {"id": str(UUID(int=(seed << 64) + number)), "messages": turns}
 
 
 def write(path: Path, rows: Iterator[dict[str, Any]], mode: str = "w") -> None:

@@ -25,6 +25,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from data_contracts.checksums import luhn_digit
 from data_contracts.errors import ModelError
 from data_contracts.records import Message, Record
 from models.chat import encode
@@ -68,13 +69,6 @@ class Format(BaseModel):
 def pattern(text: str) -> tuple[tuple[str, ...], ...]:
     """Parts of `text`: any digit where it has `#`, itself elsewhere."""
     return tuple(DIGITS if character == "#" else (character,) for character in text)
-
-
-def luhn_digit(text: str) -> str:
-    """The digit that makes `text` and it pass Luhn's check (ISO/IEC 7812-1); spaces are skipped."""
-    digits = [int(character) for character in text if character.isdigit()]
-    total = sum(sum(divmod(2 * digit, 10)) for digit in digits[-1::-2]) + sum(digits[-2::-2])
-    return str(-total % 10)
 
 
 # Nobody's numbers and addresses: area code 555, the first block of test cards, example.*.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, kstest, skewnorm
 
+from data_contracts.checksums import luhn_digit
 from data_contracts.errors import ModelError
 from data_contracts.records import Message, Record, parse_record
 from data_contracts.snapshots import write_records
@@ -28,7 +29,6 @@ from models.exposure import (
     canaries,
     exposure,
     is_memorised,
-    luhn_digit,
     mean_bits,
     modelled_bits,
     p_value,

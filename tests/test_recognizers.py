@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from presidio_analyzer import EntityRecognizer
 
+from data_contracts import checksums
 from data_contracts.policy import EntityRule, ScrubPolicy
-from tasks.scrub.recognizers import OURS, checksums, recognizers
+from tasks.scrub.recognizers import OURS, recognizers
 from tasks.scrub.recognizers.credentials import entropy
 from tasks.scrub.recognizers.money import IBAN_LENGTHS
 

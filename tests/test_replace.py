@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_contracts import checksums
 from data_contracts.errors import ConfigError
 from data_contracts.findings import Finding
 from data_contracts.policy import PLACEHOLDER, ScrubPolicy
-from tasks.scrub.recognizers import checksums
 from tasks.scrub.replace import (
     INVENTORS,
     KEY_FILE_VARIABLE,

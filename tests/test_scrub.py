@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_contracts.checksums import luhn
 from data_contracts.errors import ConfigError, DataError, RowRejected
 from data_contracts.findings import Finding
 from data_contracts.policy import ScrubPolicy, load_policy
@@ -18,7 +19,6 @@ from tasks.ingest import IngestSettings, Source, ingest
 from tasks.scrub import BuiltDetector, Scrubbed, ScrubSettings, scrub
 from tasks.scrub.engine import Scrubber
 from tasks.scrub.finder import merge
-from tasks.scrub.recognizers import luhn
 from tasks.sources import pii_sentences
 from tests.tiny import conversations, write_jsonl
 

@@ -11,7 +11,6 @@ from data_contracts.errors import RowRejected
 from data_contracts.findings import Finding
 from data_contracts.policy import ScrubPolicy
 from data_contracts.records import LabelledSpan, Message, Record
-from tasks.scrub.finder import Finder
 from tasks.scrub.replace import Replacer, secret_key
 
 # The findings of a text; raises RowRejected if it could not be searched.
@@ -44,6 +43,8 @@ class Scrubber:
     def __init__(self, policy: ScrubPolicy, detector: Path | None) -> None:
         self.policy = policy
         self.key = secret_key(policy)
+        from tasks.scrub.finder import Finder
+
         self._finder = Finder(policy, detector if policy.detector else None)
 
     def find(self, text: str) -> list[Finding]:

@@ -22,11 +22,11 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, TypeAlias
 
+from data_contracts.checksums import luhn_digit
 from data_contracts.digests import digest_json
 from data_contracts.errors import ConfigError
 from data_contracts.findings import Finding
 from data_contracts.policy import PLACEHOLDER, ScrubPolicy
-from tasks.scrub.recognizers.checksums import luhn
 
 if TYPE_CHECKING:
     from faker import Faker
@@ -403,7 +403,7 @@ def _card(value: str, draw: Random) -> str:
         return alike(value, draw)
     digits = re.sub(r"\D", "", value)
     digits = digits[0] + alike(digits[1:-1], draw)
-    return _laid_out(value, digits + next(last for last in string.digits if luhn(digits + last)))
+    return _laid_out(value, digits + luhn_digit(digits))
 
 
 def _iban(value: str, draw: Random) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from cachetools import LRUCache
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,8 +22,10 @@ from data_contracts.findings import Finding
 from data_contracts.policy import ScrubPolicy
 from tasks.scrub.detector import BuiltDetector
 from tasks.scrub.engine import broken, refuse_long
-from tasks.scrub.finder import Finder
 from tasks.scrub.names import require_installed
+
+if TYPE_CHECKING:
+    from tasks.scrub.finder import Finder
 
 # Of one batch: enough to keep a worker busy for a good part of a second.
 BATCH_CHARACTERS = 40_000
@@ -198,10 +201,14 @@ def process_pool(count: int | None, asked_for: tuple[str, Path | None]) -> Itera
     import psutil
     from pebble import ProcessPool
 
+    # Forked from a process that has imported what they need and started no thread: not from this
+    # one, as threads of torch and of Prefect do not survive that.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tasks.scrub.finder"])
+    forkserver.ensure_running()  # it imports while rows are read
     pool = ProcessPool(
         max_workers=count or psutil.cpu_count() or 1,
-        # Not forked: threads of torch and of Prefect do not survive that.
-        context=multiprocessing.get_context("spawn"),
+        context=context,
         initializer=start,
         initargs=asked_for,
     )
@@ -247,7 +254,9 @@ def start(policy: str, detector: Path | None) -> None:
 
 
 @cache
-def finder(policy: str, detector: Path | None) -> Finder:
+def finder(policy: str, detector: Path | None) -> "Finder":
+    from tasks.scrub.finder import Finder
+
     return Finder(ScrubPolicy.model_validate_json(policy), detector)
 
 

@@ -8,7 +8,6 @@ from presidio_analyzer import EntityRecognizer
 
 from data_contracts.policy import ScrubPolicy
 from tasks.scrub.recognizers.base import ContextPatternRecognizer
-from tasks.scrub.recognizers.checksums import luhn
 from tasks.scrub.recognizers.credentials import (
     AwsKeyRecognizer,
     BearerRecognizer,
@@ -50,7 +49,7 @@ from tasks.scrub.recognizers.references import (
     VinRecognizer,
 )
 
-__all__ = ["OURS", "AnyPhoneRecognizer", "CardNumberRecognizer", "luhn", "recognizers"]
+__all__ = ["OURS", "AnyPhoneRecognizer", "CardNumberRecognizer", "recognizers"]
 
 OURS: tuple[type[ContextPatternRecognizer], ...] = (
     EmailRecognizer,

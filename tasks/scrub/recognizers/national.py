@@ -4,7 +4,7 @@ import re
 
 from presidio_analyzer import Pattern
 
-from tasks.scrub.recognizers import checksums
+from data_contracts import checksums
 from tasks.scrub.recognizers.base import THREE_DIGITS, ContextPatternRecognizer
 
 

@@ -4,7 +4,7 @@ import re
 
 from presidio_analyzer import Pattern
 
-from tasks.scrub.recognizers import checksums
+from data_contracts import checksums
 from tasks.scrub.recognizers.base import DIGIT, THREE_DIGITS, ContextPatternRecognizer, names
 
 _CODE = r"(?P<datum>[A-Z0-9](?:[-/. ]?[A-Z0-9]){3,23})(?![A-Z0-9])"

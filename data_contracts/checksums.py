@@ -19,6 +19,12 @@ def luhn(digits: str) -> bool:
     return total % 10 == 0
 
 
+def luhn_digit(text: str) -> str:
+    """The digit that makes `text` and it pass `luhn`; what is no digit is skipped."""
+    body = "".join(character for character in text if character.isdigit())
+    return next(last for last in string.digits if luhn(body + last))
+
+
 def iban(value: str) -> bool:
     """ISO 7064 MOD 97-10 over the rearranged value, as ISO 13616-1 has it."""
     return int((value[4:] + value[:4]).upper().translate(_IBAN_DIGITS)) % 97 == 1
