@@ -110,7 +110,8 @@ def run(
     base = base_task(settings.model, workspace)
     if champion is not None:
         require_same_tokenizer(champion, base)
-    trained = train_task(parts, base, settings.train, settings.tracking, workspace)
+    start = champion.adapter if champion is not None and settings.train.warm_start else None
+    trained = train_task(parts, base, start, settings.train, settings.tracking, workspace)
     evaluation = Evaluation(
         challenger=evaluate_as("challenger", base, trained.adapter, parts, settings),
         champion=champion

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -89,21 +89,25 @@ def check_tensors(folder: Path) -> None:
         raise _refused(folder, "every lora_B is zero: nothing was learnt")
 
 
-def load_model(base: Base, adapter: Adapter | None = None) -> Any:
+def load_model(
+    base: Base, adapter: Adapter | None = None, quantize: Literal["none", "nf4"] = "none"
+) -> Any:
     """The base, with `adapter` on it if given, frozen and in eval mode.
 
     Raises:
         ModelError: the adapter is damaged, belongs to another base or tokenizer, or
             does not fit the model tensor by tensor.
     """
-    model = load_weights(base)
+    model = load_weights(base, quantize)
+    if _cuda() and quantize == "none":
+        model = model.cuda()
     if adapter is not None:
-        model = _with_adapter(model, base, adapter)
-    model.eval()
-    return model.cuda() if _cuda() else model
+        model = apply(model, base, adapter)
+    return model.eval()
 
 
-def _with_adapter(model: Any, base: Base, adapter: Adapter) -> Any:
+def apply(model: Any, base: Base, adapter: Adapter) -> Any:
+    """`adapter` on a loaded base. Raises ModelError as `load_model` does."""
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -119,7 +123,7 @@ def _with_adapter(model: Any, base: Base, adapter: Adapter) -> Any:
     if origin.tokenizer_digest != base.tokenizer_digest:
         raise _refused(folder, "it was trained with another tokenizer")
     try:
-        model = PeftModel.from_pretrained(model, folder)
+        model = PeftModel.from_pretrained(model, folder).eval()
     except (RuntimeError, ValueError, KeyError) as error:
         raise _refused(folder, f"it does not fit the base ({type(error).__name__})") from error
     expected, found = set(get_peft_model_state_dict(model)), set(load_file(folder / WEIGHTS))

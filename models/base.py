@@ -287,11 +287,24 @@ def load_tokenizer(base: Base) -> Any:
     return tokenizer
 
 
-def load_weights(base: Base) -> Any:
-    """The base model, frozen, on the CPU.
+def load_config(base: Base) -> Any:
+    """transformers' config of the base. Raises ModelError: it cannot be read."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(base.path, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{base.path}/config.json cannot be read ({type(error).__name__})",
+            "point model.base at a causal language model's folder",
+        ) from error
+
+
+def load_weights(base: Base, quantize: Literal["none", "nf4"] = "none") -> Any:
+    """The base model, frozen, on the CPU; in 4 bits (QLoRA's NF4) on the GPU if so asked.
 
     Raises:
-        ModelError: the weights cannot be loaded.
+        ModelError: the weights cannot be loaded, or there is nothing to quantise them with.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -303,6 +316,7 @@ def load_weights(base: Base) -> Any:
             dtype=torch_dtype(base.dtype),
             trust_remote_code=False,
             use_safetensors=True,
+            **({} if quantize == "none" else _in_four_bits(torch_dtype(base.dtype))),
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(
@@ -311,3 +325,21 @@ def load_weights(base: Base) -> Any:
         ) from error
     model.requires_grad_(False)
     return model
+
+
+def _in_four_bits(dtype: "torch.dtype") -> dict[str, Any]:
+    """QLoRA's number format (Dettmers et al., 2023)."""
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(
+            "train.quantize is nf4, but bitsandbytes is not installed",
+            "pip install 'evergreen-llm[qlora]', or set train.quantize: none",
+        )
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": config}

@@ -3,257 +3,488 @@
     torchrun --nproc_per_node 2 -m models.finetune SPEC.json
 
 Every rank runs this file from top to bottom. Rank 0 prints one JSON line an event
-(`models.spec`) and writes the results, whole or not at all.
+(`models.spec`) and writes the results, whole or not at all. Started again with the same spec after
+it was killed, it goes on from the last whole checkpoint, with as many ranks as there are then.
 """
 
-import contextlib
+import faulthandler
 import math
 import os
 import random
+import shutil
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from models.base import load_tokenizer, load_weights, settle_accelerator, torch_dtype
+from models.base import load_config, load_tokenizer, load_weights, settle_accelerator, torch_dtype
 
 settle_accelerator()  # before the next import reads it
 
 import deepspeed
 import torch
 import torch.distributed as dist
-from peft import LoraConfig, get_peft_model
 
 from data_contracts.errors import EvergreenError, TrainingError
+from models import checkpoints
 from models.adapters import save_adapter
-from models.chat import Example, collate, encode_all
-from models.score import mean_loss, score, token_losses
+from models.chat import Example, encode_all
+from models.checkpoints import Progress
+from models.engine import (
+    Named,
+    engine_config,
+    gathered,
+    know_zero3,
+    load_weights_of,
+    restore,
+    state,
+    trained,
+)
+from models.lora import attach_lora, fuse
+from models.objective import Objective
+from models.packing import Layout, layout, steps
+from models.plan import fitting_tokens, shape_of
+from models.probe import Probe
 from models.spec import (
     ADAPTER,
+    CHECKPOINTS,
     METRICS,
+    PREEMPTED,
+    PROBE,
+    STOPPED,
+    Failed,
     FinetuneMetrics,
     FinetuneSpec,
     Phase,
     Recipe,
     StepMetrics,
+    Validated,
     emit,
 )
+from models.validate import Validator, held_out
+
+CANDIDATES = "candidates"
+# A mean loss (nats) above this many times that of guessing is an explosion.
+EXPLODED = 2.0
 
 
-def finetune(spec: FinetuneSpec) -> None:
-    """Train one adapter. Writes `spec.output/adapter/` and `spec.output/metrics.json` (last)."""
+@dataclass
+class Job:
+    """A training that is under way on this rank."""
+
+    spec: FinetuneSpec
+    examples: list[Example]
+    order: list[list[int]]
+    engine: Any
+    optimizer: Any
+    objective: Objective
+    parameters: Named
+    budget: int
+    vocabulary: int
+    validator: Validator | None
+    progress: Progress
+    resumed: list[int] = field(default_factory=list)
+
+    @property
+    def rank(self) -> int:
+        return dist.get_rank()
+
+    @property
+    def world(self) -> int:
+        return dist.get_world_size()
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.spec.recipe
+
+    @property
+    def output(self) -> Path:
+        return self.spec.output_path
+
+
+class Preempted(Exception):
+    """SIGTERM came, and a checkpoint was written."""
+
+
+def finetune(spec_file: Path) -> None:
+    """Train one adapter. Writes `adapter/` and `metrics.json` (last) to the spec's output.
+
+    Raises:
+        EvergreenError: with the reason; another try would end the same.
+        Preempted: SIGTERM came; a checkpoint was written.
+    """
     started = time.perf_counter()
-    recipe = spec.recipe
+    spec = FinetuneSpec.model_validate_json(spec_file.read_text(encoding="utf-8"))
+    end_with_parent()
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     say("starting the processes")
     deepspeed.init_distributed("nccl" if torch.cuda.is_available() else "gloo", verbose=False)
-    rank, world = dist.get_rank(), dist.get_world_size()
-    seed_everything(recipe.seed)
 
+    learn, validation = held_out(spec)
+    validator = None
     say("loading the base model and the conversations")
     tokenizer = load_tokenizer(spec.base)
-    config = engine_config(recipe, torch_dtype(spec.base.dtype))
-    # Under ZeRO-3 transformers must know of the engine before it loads the weights.
-    zero3 = hf_deepspeed_config(config) if recipe.zero_stage == 3 else None
-    model = attach_lora(load_weights(spec.base), recipe)
     examples, report = encode_all(
-        tokenizer,
-        ((record.id, record.messages) for record in spec.data.records()),
-        recipe.max_length,
+        tokenizer, ((one.id, one.messages) for one in learn), spec.recipe.max_length
     )
     if not examples:
         raise TrainingError(
             f"none of {len(report.skipped)} conversations has an assistant turn within"
-            f" {recipe.max_length} tokens",
+            f" {spec.recipe.max_length} tokens",
             "raise train.max_length or check the data",
         )
-    plan = plan_steps(examples, recipe, world)
+    job = prepare(spec, examples, tokenizer)
+    if validation and dist.get_rank() == 0:
+        job.validator = validator = Validator(spec_file, on_gpu=has_room(spec))
+    start_seconds = time.perf_counter() - started
+    try:
+        train(job, stop, validating=bool(validation))
+    finally:
+        if validator is not None:
+            validator.close()
 
-    say("starting DeepSpeed")
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    trainable_count = sum(getattr(p, "ds_numel", p.numel()) for p in trainable)
-    optimizer = torch.optim.AdamW(
-        trainable, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
-    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
-    engine.train()
-
-    losses: list[float] = []
-    tokens = supervised_total = 0
-    training = time.perf_counter()
-    for step, micro_batches in enumerate(plan):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, len(plan), recipe)
-        own = micro_batches[rank::world]
-        everything = [examples[i] for batch in micro_batches for i in batch]
-        supervised = sum(example.supervised for example in everything)
-        total = torch.zeros((), device=engine.device)
-        for batch_indices in own:
-            batch = to_device(collate([examples[i] for i in batch_indices], tokenizer.pad_token_id))
-            logits = engine(
-                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-            ).logits
-            loss_sum = token_losses(logits, batch["labels"]).sum()
-            # Every supervised token of the global batch weighs the same: DeepSpeed
-            # averages gradients over `world` ranks and `len(own)` micro-batches.
-            engine.backward(loss_sum * (world * len(own) / supervised))
-            engine.step()
-            total += loss_sum.detach()
-        dist.all_reduce(total)
-        losses.append(total.item() / supervised)
-        if not math.isfinite(losses[-1]):
-            raise TrainingError(
-                f"the loss became {losses[-1]} at step {step + 1}", "lower train.learning_rate"
-            )
-        tokens += sum(len(example.input_ids) for example in everything)
-        supervised_total += supervised
-        if rank == 0:
-            elapsed = time.perf_counter() - training
-            emit(
-                StepMetrics(
-                    step=step + 1,
-                    steps=len(plan),
-                    loss=losses[-1],
-                    learning_rate=optimizer.param_groups[0]["lr"],
-                    tokens_per_second=tokens / elapsed,
-                    eta_seconds=elapsed / (step + 1) * (len(plan) - step - 1),
-                )
-            )
-    train_seconds = time.perf_counter() - training
-
-    say("gathering and saving the adapter")
-    probe = examples[: spec.probe]
-    with gathered(trainable, recipe):
-        engine.eval()
-        # Under ZeRO-3 a forward pass is collective, so every rank scores the probe.
-        probe_loss = mean_loss(score(engine.module, probe, tokenizer.pad_token_id))
-        if rank == 0:
-            save_adapter(engine.module, spec.output_path / ADAPTER, spec.base)
-    if rank == 0:
+    say("saving the adapter")
+    peak = torch.tensor(float(peak_memory()), device=job.engine.device)
+    dist.all_reduce(peak, op=dist.ReduceOp.MAX)
+    if dist.get_rank() == 0:
+        best = job.progress.best_step or job.progress.step
+        finished = job.output / CANDIDATES / f"step-{best:07d}"
+        for name in (ADAPTER, PROBE):
+            remove(job.output / name)
+        (finished / ADAPTER).rename(job.output / ADAPTER)
+        (finished / PROBE).rename(job.output / PROBE)
+        losses, probe = job.progress.losses, examples[: spec.probe]
         metrics = FinetuneMetrics(
-            steps=len(plan),
-            processes=world,
+            steps=job.progress.step,
+            processes=dist.get_world_size(),
             conversations=len(examples),
             skipped=len(report.skipped),
             truncated=report.truncated,
             tokens_cut=report.tokens_cut,
-            tokens=tokens,
-            supervised_tokens=supervised_total,
-            trainable_parameters=trainable_count,
+            tokens=job.progress.tokens,
+            supervised_tokens=job.progress.supervised_tokens,
+            trainable_parameters=count(job.parameters),
+            packed=job.objective.packed,
+            resumed_from=tuple(job.resumed),
+            best_step=best,
+            validation_loss=job.progress.best_loss,
             first_loss=losses[0],
             last_loss=sum(losses[-5:]) / len(losses[-5:]),
-            probe_loss=probe_loss,
+            probe_loss=Probe.read(job.output / PROBE).loss,
             probe_ids=tuple(example.id for example in probe),
-            train_seconds=train_seconds,
+            peak_memory_bytes=int(peak),
+            start_seconds=start_seconds,
+            train_seconds=job.progress.seconds,
             total_seconds=time.perf_counter() - started,
-            tokens_per_second=tokens / train_seconds,
+            tokens_per_second=job.progress.tokens / job.progress.seconds,
             device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             dtype=str(torch_dtype(spec.base.dtype)).removeprefix("torch."),
         )
-        (spec.output_path / METRICS).write_text(metrics.model_dump_json(indent=2), encoding="utf-8")
-    del zero3
+        (job.output / METRICS).write_text(metrics.model_dump_json(indent=2), encoding="utf-8")
+        for name in (CANDIDATES, CHECKPOINTS):
+            remove(job.output / name)
     dist.barrier()
     dist.destroy_process_group()
 
 
-def plan_steps(examples: list[Example], recipe: Recipe, world: int) -> list[list[list[int]]]:
-    """Which examples each step takes: steps -> micro-batches -> example indices.
+def prepare(spec: FinetuneSpec, examples: list[Example], tokenizer: Any) -> Job:
+    """Model, adapter, engine and how far an earlier attempt came."""
+    recipe, dtype = spec.recipe, torch_dtype(spec.base.dtype)
+    config = engine_config(recipe, dtype)
+    shape = shape_of(load_config(spec.base), recipe, dtype.itemsize)
+    # Under ZeRO-3 transformers must know of the engine before it loads the weights.
+    _zero3 = know_zero3(config) if recipe.zero_stage == 3 else None
+    model = load_weights(spec.base, recipe.quantize)
+    if recipe.gradient_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    seed_everything(recipe.seed)  # after loading, which draws more or less under other stages
+    model = attach_lora(model, recipe, spec.start)
+    if recipe.zero_stage < 3:
+        fuse(model)
+    objective = Objective(model, tokenizer.pad_token_id)
+    parameters = trained(objective)
+    shapes = {name: tuple(one.shape) for name, one in parameters.items()}
+    checkpoint, progress, stored = last_checkpoint(spec, shapes)
+    if checkpoint is not None:
+        load_weights_of(parameters, stored)
 
-    Examples of similar length share a step, so that little is padded; the order of
-    the steps is shuffled. Every step has `world * gradient_accumulation` micro-batches
-    (rank r takes every world-th from r on); where an epoch does not divide evenly the
-    last of them are smaller, or hold the epoch's first example again when it runs out.
+    say("starting DeepSpeed")
+    optimizer = torch.optim.AdamW(
+        parameters.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    engine, *_ = deepspeed.initialize(model=objective, optimizer=optimizer, config=config)
+    device = engine.device
+    engine.eval()
+    padded_because = objective.settle(examples, device, recipe.packing)
+    if padded_because:
+        say(f"conversations are padded, not packed: {padded_because}")
+    engine.train()
+    if checkpoint is not None:
+        set_rate(optimizer, 0.0)
+        engine.backward(engine(**objective.batch(examples[:1], device)) * 0)
+        engine.step()
+        restore(engine, optimizer, parameters, stored, progress.step)
+    return Job(
+        spec=spec,
+        examples=examples,
+        order=steps(len(examples), recipe.batch_size, recipe.epochs, recipe.max_steps, recipe.seed),
+        engine=engine,
+        optimizer=optimizer,
+        objective=objective,
+        parameters=parameters,
+        budget=recipe.micro_batch_tokens or agreed(fitting_tokens(shape)),
+        vocabulary=shape.vocabulary,
+        validator=None,
+        progress=progress,
+        resumed=[*progress.resumed_from, progress.step] if checkpoint is not None else [],
+    )
+
+
+def last_checkpoint(
+    spec: FinetuneSpec, shapes: dict[str, tuple[int, ...]]
+) -> tuple[Path | None, Progress, Named]:
+    """The newest that is whole and fits, the same for every rank; else the beginning."""
+    folder = spec.output_path / CHECKPOINTS
+    chosen: list[Any] = [None]
+    if dist.get_rank() == 0:
+        for checkpoint, progress in checkpoints.whole(folder):
+            chosen = [(checkpoint, progress)]
+            break
+        if skipped := checkpoints.count(folder) - (chosen[0] is not None):
+            say(f"{skipped} checkpoints are older or damaged, and passed over")
+    dist.broadcast_object_list(chosen)
+    if chosen[0] is None:
+        return None, Progress(), {}
+    checkpoint, progress = chosen[0]
+    stored = checkpoints.read(checkpoint)
+    found = {
+        name.removeprefix("weight/"): tuple(one.shape)
+        for name, one in stored.items()
+        if name.startswith("weight/")
+    }
+    if found != shapes:
+        say("the checkpoint is of another model, and passed over")
+        return None, Progress(), {}
+    say(f"going on from step {progress.step}")
+    return checkpoint, progress, stored
+
+
+def train(job: Job, stop: threading.Event, *, validating: bool) -> None:
+    """All steps that are left. The last adapter that was written is the best, or the last."""
+    recipe, total = job.recipe, len(job.order)
+    every = math.ceil(total / recipe.validations) if validating else total
+    began = time.perf_counter() - job.progress.seconds
+    first = job.progress.step
+    for number in range(first, total):
+        faulthandler.dump_traceback_later(recipe.hang_seconds, exit=True)
+        rate = learning_rate(number, total, recipe)
+        loss, stopping = one_step(job, job.order[number], number, rate, stopping=stop.is_set())
+        took = [job.examples[index] for index in job.order[number]]
+        seconds = time.perf_counter() - began
+        job.progress = job.progress.model_copy(
+            update={
+                "step": number + 1,
+                "losses": (*job.progress.losses, loss),
+                "tokens": job.progress.tokens + sum(len(one.input_ids) for one in took),
+                "supervised_tokens": job.progress.supervised_tokens
+                + sum(one.supervised for one in took),
+                "seconds": seconds,
+                "resumed_from": tuple(job.resumed),
+            }
+        )
+        if job.rank == 0:
+            emit(
+                StepMetrics(
+                    step=number + 1,
+                    steps=total,
+                    loss=loss,
+                    learning_rate=rate,
+                    tokens_per_second=job.progress.tokens / seconds,
+                    eta_seconds=seconds / (number + 1) * (total - number - 1),
+                    memory_bytes=peak_memory(),
+                )
+            )
+        last = number + 1 == total
+        if (number + 1) % every == 0 or last:
+            paused = time.perf_counter()
+            consider(job, validating=validating)
+            began += time.perf_counter() - paused
+            if job.progress.worse >= recipe.patience:
+                say(f"stopped at step {number + 1}: {recipe.patience} validations without a best")
+                break
+        if not last and (stopping or (number + 1) % recipe.checkpoint_steps == 0):
+            paused = time.perf_counter()
+            keep(job)
+            began += time.perf_counter() - paused
+        if stopping:
+            raise Preempted
+    faulthandler.cancel_dump_traceback_later()
+
+
+def one_step(
+    job: Job, chosen: list[int], number: int, rate: float, *, stopping: bool
+) -> tuple[float, bool]:
+    """One optimizer step; its mean loss, and whether any rank is to stop.
+
+    Raises:
+        TrainingError: the loss is not finite, or far above that of guessing.
     """
-    order = random.Random(recipe.seed)
-    micro_batches = world * recipe.gradient_accumulation
-    step_size = micro_batches * recipe.micro_batch_size
-    per_epoch = math.ceil(len(examples) / step_size)
-    wanted = max(1, math.ceil(per_epoch * recipe.epochs))
-    steps: list[list[list[int]]] = []
-    while len(steps) < wanted:
-        indices = list(range(len(examples)))
-        order.shuffle(indices)
-        indices.sort(key=lambda index: len(examples[index].input_ids))
-        groups = [indices[at : at + step_size] for at in range(0, len(indices), step_size)]
-        order.shuffle(groups)
-        steps += [
-            [group[part::micro_batches] or group[:1] for part in range(micro_batches)]
-            for group in groups
-        ]
-    wanted = min(wanted, recipe.max_steps or wanted)
-    return steps[:wanted]
+    engine, examples = job.engine, job.examples
+    set_rate(job.optimizer, rate)
+    if job.recipe.lora_dropout:
+        torch.manual_seed(hash((job.recipe.seed, number, job.rank)))
+    lengths = [len(example.input_ids) for example in examples]
+    plan: Layout = layout(lengths, chosen, job.world, job.budget, padded=not job.objective.packed)
+    supervised = sum(examples[index].supervised for index in chosen)
+    told = torch.zeros(2, dtype=torch.float64)
+    broken: list[str] = []
+    own = plan.ranks[job.rank]
+    for at, batch in enumerate(own):
+        taken = [examples[index] for index in batch]
+        engine.set_gradient_accumulation_boundary(at == len(own) - 1)
+        loss = engine(**job.objective.batch(taken, engine.device))
+        # Every supervised token of the step weighs the same: DeepSpeed averages over ranks.
+        engine.backward(loss * (job.world / supervised))
+        value = float(loss.detach())
+        told[0] += value
+        if not math.isfinite(value):
+            broken += [example.id for example in taken]
+    told[1] = stopping
+    told = told.to(engine.device)
+    dist.all_reduce(told)
+    mean = float(told[0]) / supervised
+    if not math.isfinite(mean):
+        everywhere: list[Any] = [None] * job.world
+        dist.all_gather_object(everywhere, broken)
+        where = ", ".join(sorted({one for each in everywhere for one in each})) or "none alone"
+        raise TrainingError(
+            f"the loss became {mean} at step {number + 1}, in conversations {where}",
+            "lower train.learning_rate, or look at these conversations",
+        )
+    if mean > EXPLODED * math.log(job.vocabulary):
+        where = ", ".join(examples[index].id for index in chosen)
+        raise TrainingError(
+            f"the loss rose to {mean:.1f} at step {number + 1} (guessing has"
+            f" {math.log(job.vocabulary):.1f}), in conversations {where}",
+            "lower train.learning_rate",
+        )
+    engine.step()
+    return mean, bool(told[1] > 0)
 
 
-def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
+def consider(job: Job, *, validating: bool) -> None:
+    """Write the adapter of this step; where there is validation, keep the best one only."""
+    step = job.progress.step
+    folder = job.output / CANDIDATES / f"step-{step:07d}"
+    say(f"saving the adapter of step {step}")
+    job.engine.eval()
+    # A forward pass is collective under ZeRO-3, so every rank makes the probe's logits.
+    probe = Probe.of(job.objective.model, job.examples[: job.spec.probe])
+    with gathered(job.parameters, job.recipe):
+        if job.rank == 0:
+            remove(folder)
+            folder.mkdir(parents=True)
+            save_adapter(job.objective.model, folder / ADAPTER, job.spec.base)
+            probe.save(folder / PROBE)
+    job.engine.train()
+    if not validating:
+        return
+    told = torch.zeros(1, dtype=torch.float64, device=job.engine.device)
+    if job.validator is not None:
+        told[0] = job.validator.loss(folder / ADAPTER)
+    dist.broadcast(told, src=0)
+    loss, before = float(told[0]), job.progress.best_loss
+    best = before is None or loss < before
+    update: dict[str, Any] = {"worse": job.progress.worse + 1}
+    if best:
+        update = {"best_step": step, "best_loss": loss, "worse": 0}
+    job.progress = job.progress.model_copy(update=update)
+    if job.rank == 0:
+        emit(Validated(step=step, loss=loss, best=best))
+        for other in (job.output / CANDIDATES).iterdir():
+            if other.name != f"step-{job.progress.best_step:07d}":
+                remove(other)
+
+
+def keep(job: Job) -> None:
+    """Write a checkpoint. A disk that is full costs the checkpoint, not the training."""
+    stored = state(job.parameters)
+    if job.rank == 0:
+        try:
+            checkpoints.save(job.output / CHECKPOINTS, job.progress, stored)
+        except TrainingError as error:
+            say(str(error))
+    dist.barrier()
+
+
+def learning_rate(step: int, total: int, recipe: Recipe) -> float:
     """Linear warm-up, then a cosine to a tenth of the peak (Loshchilov & Hutter, 2017)."""
-    warmup = max(1, round(steps * recipe.warmup_ratio))
+    warmup = max(1, round(total * recipe.warmup_ratio))
     if step < warmup:
         return recipe.learning_rate * (step + 1) / warmup
-    progress = (step - warmup) / max(1, steps - warmup)
+    progress = (step - warmup) / max(1, total - warmup)
     return recipe.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def engine_config(recipe: Recipe, dtype: torch.dtype) -> dict[str, Any]:
-    """DeepSpeed's configuration for this recipe."""
-    return {
-        "train_micro_batch_size_per_gpu": recipe.micro_batch_size,
-        "gradient_accumulation_steps": recipe.gradient_accumulation,
-        "gradient_clipping": recipe.max_grad_norm,
-        "bf16": {"enabled": dtype == torch.bfloat16},
-        "fp16": {"enabled": dtype == torch.float16},
-        "zero_optimization": {"stage": recipe.zero_stage},
-        "zero_force_ds_cpu_optimizer": False,
-        "steps_per_print": sys.maxsize,
-    }
+def agreed(tokens: int) -> int:
+    """The fewest that any rank has room for."""
+    fewest: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(fewest, tokens)
+    return int(min(fewest))
 
 
-def hf_deepspeed_config(config: dict[str, Any]) -> object:
-    from transformers.integrations import HfDeepSpeedConfig
-
-    handle: object = HfDeepSpeedConfig(config)
-    return handle
+def set_rate(optimizer: Any, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
-def attach_lora(model: Any, recipe: Recipe) -> Any:
-    target: str | list[str] = (
-        recipe.target_modules
-        if isinstance(recipe.target_modules, str)
-        else list(recipe.target_modules)
-    )
-    try:
-        return get_peft_model(
-            model,
-            LoraConfig(
-                r=recipe.lora_rank,
-                lora_alpha=recipe.lora_alpha,
-                lora_dropout=recipe.lora_dropout,
-                target_modules=target,
-                task_type="CAUSAL_LM",
-            ),
-            autocast_adapter_dtype=False,
-        )
-    except ValueError as error:
-        raise TrainingError(
-            f"cannot attach LoRA to {target!r} ({str(error).splitlines()[0]})",
-            "correct train.target_modules",
-        ) from error
+def count(parameters: Named) -> int:
+    return sum(getattr(one, "ds_numel", one.numel()) for one in parameters.values())
 
 
-@contextlib.contextmanager
-def gathered(parameters: list[Any], recipe: Recipe) -> Iterator[None]:
-    """Whole parameters on every rank: under ZeRO-3 each otherwise holds only its part."""
-    if recipe.zero_stage == 3:
-        with deepspeed.zero.GatheredParameters(parameters):
-            yield
+def peak_memory() -> int:
+    """Bytes: of the GPU where there is one, of the process elsewhere."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def has_room(spec: FinetuneSpec) -> bool:
+    """Whether the GPU of this rank can hold the base once more, for validation."""
+    if not torch.cuda.is_available():
+        return False
+    free, _ = torch.cuda.mem_get_info()
+    weights = sum(path.stat().st_size for path in Path(spec.base.path).glob("*.safetensors"))
+    return free > 2 * weights
+
+
+def end_with_parent() -> None:
+    """A rank whose launcher was killed ends too: nobody would notice what becomes of it."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
     else:
-        yield
-
-
-def to_device(batch: dict[str, Any]) -> dict[str, Any]:
-    device = deepspeed.get_accelerator().current_device_name()
-    return {name: tensor.to(device) for name, tensor in batch.items()}
+        path.unlink(missing_ok=True)
 
 
 def seed_everything(seed: int) -> None:
@@ -267,12 +498,14 @@ def say(text: str) -> None:
 
 
 def main() -> int:
-    spec = FinetuneSpec.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
-        finetune(spec)
+        finetune(Path(sys.argv[1]))
     except EvergreenError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        emit(Failed(reason=error.problem, fix=error.fix))
         return error.exit_code
+    except Preempted:
+        say(STOPPED)
+        return PREEMPTED
     return 0
 
 

@@ -3,13 +3,19 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data_contracts.snapshots import Snapshot
+from models.adapters import Adapter
 from models.base import Base
 
 METRICS = "metrics.json"
 ADAPTER = "adapter"
+PROBE = "probe.safetensors"
+CHECKPOINTS = "checkpoints"
+# Exit codes of a rank: stopped by SIGTERM after a checkpoint (sysexits' EX_TEMPFAIL).
+PREEMPTED = 75
+STOPPED = "stopped, after a checkpoint"
 
 
 class Recipe(BaseModel):
@@ -21,31 +27,88 @@ class Recipe(BaseModel):
     max_steps: int | None = Field(
         default=None, gt=0, description="Stop after this many optimizer steps, if sooner."
     )
+    batch_size: int = Field(
+        default=8,
+        gt=0,
+        description="Conversations an optimizer step learns from, over all processes together.",
+    )
     learning_rate: float = Field(default=4e-4, gt=0, description="Peak AdamW learning rate.")
     warmup_ratio: float = Field(
         default=0.05, ge=0, lt=1, description="Share of the steps that ramp the rate up."
     )
     weight_decay: float = Field(default=0.0, ge=0, description="AdamW weight decay.")
     max_grad_norm: float = Field(default=1.0, gt=0, description="Gradients are clipped to this.")
-    micro_batch_size: int = Field(
-        default=4, gt=0, description="Conversations a process takes through the model at once."
-    )
-    gradient_accumulation: int = Field(
-        default=1, gt=0, description="Micro-batches a process sums up per optimizer step."
-    )
     max_length: int = Field(
         default=512, gt=8, description="Tokens a conversation; what is beyond is cut and reported."
+    )
+    micro_batch_tokens: int | None = Field(
+        default=None,
+        gt=0,
+        description="Tokens a process takes through the model at once; default what its memory"
+        " holds. Changes memory and speed, not what is learnt.",
+    )
+    packing: bool | None = Field(
+        default=None,
+        description="Conversations in one row, each seeing itself alone, in place of padding;"
+        " default where the model computes the same that way, which is tried.",
     )
     lora_rank: int = Field(default=16, gt=0, description="Rank of the LoRA update.")
     lora_alpha: int = Field(
         default=32, gt=0, description="LoRA scale: the update times alpha/rank."
     )
     lora_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on LoRA's input.")
+    dora: bool = Field(default=False, description="Weight-decomposed LoRA (Liu et al., 2024).")
+    rslora: bool = Field(
+        default=False, description="Scale by alpha/root of rank (Kalajdzievski, 2023)."
+    )
     target_modules: str | tuple[str, ...] = Field(
         default="all-linear", description="Modules that get an adapter, as PEFT takes them."
     )
-    zero_stage: int = Field(default=2, ge=0, le=3, description="DeepSpeed ZeRO stage.")
+    quantize: Literal["none", "nf4"] = Field(
+        default="none", description="`nf4` holds the base in 4 bits while training (QLoRA)."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Keep layers' inputs only and compute the rest twice."
+    )
+    zero_stage: int = Field(default=2, ge=1, le=3, description="DeepSpeed ZeRO stage.")
+    offload: Literal["none", "cpu", "nvme"] = Field(
+        default="none",
+        description="Where optimizer state is kept, and under ZeRO-3 the weights too.",
+    )
+    nvme_folder: str | None = Field(
+        default=None, description="A folder on a fast disk, for `offload: nvme`."
+    )
+    validation_share: float = Field(
+        default=0.05,
+        ge=0,
+        lt=0.5,
+        description="Share of the training conversations that choose the best step; 0 for none.",
+    )
+    validations: int = Field(
+        default=4, gt=0, description="Times that the adapter is validated, the last step included."
+    )
+    patience: int = Field(
+        default=3, gt=0, description="Stop after this many validations without a new best."
+    )
+    checkpoint_steps: int = Field(
+        default=50, gt=0, description="Steps between checkpoints: what a kill can lose."
+    )
+    hang_seconds: float = Field(
+        default=1800,
+        gt=0,
+        description="A step that takes longer ends the job, saying where it hung.",
+    )
     seed: int = Field(default=7, ge=0, description="Seed of initialisation, order and dropout.")
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Recipe":
+        if self.offload == "nvme" and self.nvme_folder is None:
+            raise ValueError("offload nvme needs nvme_folder")
+        if self.offload == "nvme" and self.zero_stage != 3:
+            raise ValueError("offload nvme needs zero_stage 3")
+        if self.quantize != "none" and self.zero_stage == 3:
+            raise ValueError("a quantised base cannot be partitioned: set zero_stage to 1 or 2")
+        return self
 
 
 class FinetuneSpec(BaseModel):
@@ -57,6 +120,7 @@ class FinetuneSpec(BaseModel):
     data: Snapshot
     recipe: Recipe
     output: str
+    start: Adapter | None = Field(default=None, description="The adapter to go on from.")
     probe: int = Field(default=4, ge=1, description="Training items scored before saving.")
 
     @property
@@ -74,6 +138,7 @@ class StepMetrics(BaseModel):
     learning_rate: float
     tokens_per_second: float
     eta_seconds: float
+    memory_bytes: int = Field(default=0, description="Peak of rank 0 so far.")
 
 
 class Phase(BaseModel):
@@ -81,6 +146,23 @@ class Phase(BaseModel):
 
     event: Literal["phase"] = "phase"
     text: str
+
+
+class Validated(BaseModel):
+    """The adapter as saved at a step, scored by another process: nats a supervised token."""
+
+    event: Literal["validated"] = "validated"
+    step: int
+    loss: float
+    best: bool
+
+
+class Failed(BaseModel):
+    """The job cannot succeed, and trying again would not help."""
+
+    event: Literal["failed"] = "failed"
+    reason: str
+    fix: str
 
 
 class FinetuneMetrics(BaseModel):
@@ -97,6 +179,12 @@ class FinetuneMetrics(BaseModel):
     tokens: int
     supervised_tokens: int
     trainable_parameters: int
+    packed: bool
+    resumed_from: tuple[int, ...] = Field(description="Steps at which it went on after a stop.")
+    best_step: int = Field(description="The step whose adapter this is.")
+    validation_loss: float | None = None
+    peak_memory_bytes: int = Field(description="Of the rank that took most.")
+    start_seconds: float = Field(description="From the start of the job to its first step.")
     first_loss: float
     last_loss: float
     probe_loss: float

@@ -159,8 +159,8 @@ def log_folder(folder: Path, name: str) -> None:
     mlflow.log_artifacts(str(folder), artifact_path=name)
 
 
-def log_loss_curve(steps: list[int], losses: list[float]) -> None:
-    """A picture of the training loss in the active run."""
+def log_loss_curve(train: Mapping[int, float], validation: Mapping[int, float]) -> None:
+    """A picture of the losses, {step: nats a token}, in the active run."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -168,8 +168,13 @@ def log_loss_curve(steps: list[int], losses: list[float]) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    axes.plot(steps, losses, color="#2a7f4f")
-    axes.set(xlabel="step", ylabel="loss, nats a supervised token", title="Training loss")
+    axes.plot(list(train), list(train.values()), color="#2a7f4f", label="training")
+    if validation:
+        axes.plot(
+            list(validation), list(validation.values()), "o", color="#b5541c", label="validation"
+        )
+        axes.legend()
+    axes.set(xlabel="step", ylabel="loss, nats a supervised token", title="Loss")
     axes.grid(alpha=0.3)
     mlflow.log_figure(figure, "plots/training_loss.png")
     pyplot.close(figure)

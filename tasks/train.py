@@ -1,14 +1,16 @@
 """Train: run `models.finetune` under torchrun as a child process and follow it."""
 
 import os
+import re
 import shutil
 import sys
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from data_contracts.digests import digest_model
 from data_contracts.errors import TrainingError
@@ -17,28 +19,63 @@ from data_contracts.workspace import Workspace
 from models.adapters import Adapter, load_model
 from models.base import Base, load_tokenizer
 from models.chat import encode_all
-from models.score import mean_loss, score
-from models.spec import ADAPTER, METRICS, FinetuneMetrics, FinetuneSpec, Phase, Recipe, StepMetrics
+from models.probe import Probe
+from models.spec import (
+    ADAPTER,
+    METRICS,
+    PROBE,
+    STOPPED,
+    Failed,
+    FinetuneMetrics,
+    FinetuneSpec,
+    Phase,
+    Recipe,
+    StepMetrics,
+    Validated,
+)
 from tasks import processes, tracking
 from tasks.progress import StageProgress
 from tasks.split import Split
 from tasks.stage import stage_task
 
-Event: TypeAlias = StepMetrics | Phase
+Event: TypeAlias = Annotated[StepMetrics | Phase | Validated | Failed, Field(discriminator="event")]
 
-# bfloat16 keeps 8 bits of mantissa and kernels differ between batch shapes: what a
-# loss may differ by when the same adapter is scored in another process.
-RELOAD_TOLERANCE = 0.02
+# What logits may differ by, in their standard deviations, when the same adapter is read back: in
+# bfloat16 kernels round differently between shapes of a batch. A tensor that is missing or of
+# another training differs by more than ten times that.
+RELOAD_TOLERANCE = 0.05
+DIED = re.compile(r"Root Cause.*?rank\s*:\s*(\d+).*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
 
 
 class TrainSettings(Recipe):
-    """The recipe, and how many processes share the work."""
+    """The recipe, and what it runs on."""
 
     processes: int | None = Field(
         default=None,
         gt=0,
-        description="Data-parallel ranks; default one a GPU, or two on a CPU with two cores.",
+        description="Data-parallel ranks on this machine; default one a GPU, or two on a CPU with"
+        " two cores.",
     )
+    nodes: int = Field(default=1, gt=0, description="Machines that train one adapter together.")
+    rendezvous: str | None = Field(
+        default=None,
+        pattern=r"^\S+:\d+$",
+        description="`host:port` where they meet: of one of them, free, and reached by all.",
+    )
+    max_restarts: int = Field(
+        default=2,
+        ge=0,
+        description="Times that a job that died goes on from its last checkpoint by itself.",
+    )
+    warm_start: bool = Field(
+        default=False, description="Go on from the champion's adapter, not from a new one."
+    )
+
+    @model_validator(mode="after")
+    def _meet(self) -> "TrainSettings":
+        if self.nodes > 1 and self.rendezvous is None:
+            raise ValueError("more than one node needs train.rendezvous")
+        return self
 
 
 class Trained(BaseModel):
@@ -51,39 +88,44 @@ class Trained(BaseModel):
         self.adapter.verify()
 
 
-def job_folder(data: Snapshot, base: Base, settings: TrainSettings, workspace: Workspace) -> Path:
-    """Where this training's files are: named by what it is made of."""
-    spec = FinetuneSpec(base=base, data=data, recipe=recipe(settings), output="")
-    return workspace.runs / f"train-{digest_model(spec)[:16]}"
-
-
-def recipe(settings: TrainSettings) -> Recipe:
-    return Recipe.model_validate(settings.model_dump(exclude={"processes"}))
-
-
-def train(
+def spec_of(
     data: Snapshot,
     base: Base,
     settings: TrainSettings,
+    start: Adapter | None,
     workspace: Workspace,
+) -> FinetuneSpec:
+    """The job; its folder is named by what it is made of, so that the same job goes on there."""
+    around = set(TrainSettings.model_fields) - set(Recipe.model_fields)
+    recipe = Recipe.model_validate(settings.model_dump(exclude=around))
+    spec = FinetuneSpec(base=base, data=data, recipe=recipe, start=start, output="")
+    folder = workspace.runs / f"train-{digest_model(spec)[:16]}"
+    return spec.model_copy(update={"output": str(folder)})
+
+
+def train(
+    spec: FinetuneSpec,
+    settings: TrainSettings,
     on_event: Callable[[Event], None] = lambda _: None,
 ) -> Trained:
-    """Fine-tune an adapter on `data` and check that it loads back as it was.
+    """Fine-tune an adapter and check that it loads back as it was.
+
+    An attempt that was killed is gone on with, from its last checkpoint.
 
     Raises:
         TrainingError: the job failed, with its own reason where it gave one, or the
-            adapter read back from disk scores differently from the one trained.
+            adapter read back from disk answers differently from the one trained.
     """
-    folder = job_folder(data, base, settings, workspace)
-    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed
-    folder.mkdir(parents=True)
-    spec = FinetuneSpec(base=base, data=data, recipe=recipe(settings), output=str(folder))
+    folder = spec.output_path
+    if (folder / METRICS).exists():  # an attempt that ended, but was not recorded or passed
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     spec_file = folder / "spec.json"
     spec_file.write_text(spec.model_dump_json(indent=2), encoding="utf-8")
-    launch(spec_file, settings.processes or default_processes(), on_event)
+    launch(spec_file, settings, on_event)
     metrics = FinetuneMetrics.model_validate_json((folder / METRICS).read_text(encoding="utf-8"))
     trained = Trained(adapter=Adapter.at(folder / ADAPTER), metrics=metrics)
-    check_reload(trained, base, data, settings.max_length)
+    check_reload(trained, spec)
     return trained
 
 
@@ -96,82 +138,137 @@ def default_processes() -> int:
     return min(2, os.cpu_count() or 1)
 
 
-def launch(spec_file: Path, count: int, on_event: Callable[[Event], None]) -> None:
-    """Run the training job and pass its events on; everything else it prints goes to train.log.
+def launch(spec_file: Path, settings: TrainSettings, on_event: Callable[[Event], None]) -> None:
+    """Run the training job, again if it dies, and pass its events on.
+
+    Everything else that it prints goes to train.log beside the spec.
 
     Raises:
-        TrainingError: it ended with another code than 0, or said something unreadable.
+        TrainingError: it cannot succeed, died too often, or was told to stop (`transient`).
     """
-    folder = spec_file.parent
+    log = spec_file.parent / "train.log"
+    log.unlink(missing_ok=True)
+    for restart in range(settings.max_restarts + 1):
+        attempt = run_once(spec_file, settings, log, on_event)
+        if attempt.failed is not None:
+            raise TrainingError(attempt.failed.reason, attempt.failed.fix)
+        if attempt.code == 0:
+            return
+        if attempt.stopped:
+            raise TrainingError(
+                "the training job was told to stop", "run it again: it goes on", transient=True
+            )
+        cause = attempt.cause
+        if restart < settings.max_restarts:
+            left = settings.max_restarts - restart
+            on_event(Phase(text=f"the job died ({cause}); it goes on, {left} restarts are left"))
+    raise TrainingError(
+        f"the training job failed (exit code {attempt.code}): {cause}",
+        f"see {log}; run it again to go on from the last checkpoint",
+    )
+
+
+@dataclass
+class Attempt:
+    """How one run of the job ended."""
+
+    code: int = 0
+    failed: Failed | None = None
+    stopped: bool = False
+    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=200))
+
+    @property
+    def cause(self) -> str:
+        """A rank that was killed, the first Python exception, or the last line."""
+        if (death := DIED.search("\n".join(self.last_lines))) and int(death[2]) < 0:
+            return f"rank {death[1]} was killed by signal {-int(death[2])}"
+        for line in self.last_lines:
+            text = line.split("]: ", 1)[-1] if line.startswith("[rank") else line
+            if text.partition(":")[0].endswith(("Error", "Exception", "Interrupt")):
+                return text[:300]
+        return self.last_lines[-1][:300] if self.last_lines else "it printed nothing"
+
+
+def run_once(
+    spec_file: Path, settings: TrainSettings, log: Path, on_event: Callable[[Event], None]
+) -> Attempt:
+    """One torchrun on this machine, until it ends or says that it cannot succeed."""
+    count = settings.processes or default_processes()
     job = processes.start(
         [
             *(sys.executable, "-m", "torch.distributed.run"),
-            *("--standalone", "--nproc_per_node", str(count)),
-            *("--log-dir", str(folder / "torchrun")),
+            *meeting(settings, spec_file),
+            *("--nproc-per-node", str(count)),
+            *("--log-dir", str(spec_file.parent / "torchrun")),
             *("-m", "models.finetune", str(spec_file)),
         ],
         env={
             **os.environ,
             "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count)),
             "PYTHONUNBUFFERED": "1",
+            "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT",
             # DeepSpeed compiles a kernel with the ninja that is installed beside Python,
             # also where the environment is not activated.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         },
     )
     events: TypeAdapter[Event] = TypeAdapter(Event)
-    last_lines: deque[str] = deque(maxlen=200)
-    log = folder / "train.log"
+    attempt = Attempt()
     try:
-        with log.open("w", encoding="utf-8") as file:
+        with log.open("a", encoding="utf-8") as file:
             for line in job.stdout or ():
-                if line.startswith('{"event":'):
-                    on_event(events.validate_json(line))
-                else:
+                if not line.startswith('{"event":'):
                     file.write(line)
-                    last_lines.append(line.strip())
-        code = job.wait()
+                    attempt.last_lines.append(line.strip())
+                    continue
+                event = events.validate_json(line)
+                if isinstance(event, Failed):
+                    attempt.failed = event
+                    break  # the other ranks may wait for one that has gone
+                attempt.stopped = isinstance(event, Phase) and event.text == STOPPED
+                on_event(event)
+        if attempt.failed is None:
+            attempt.code = job.wait()
     except ValidationError as error:
         raise TrainingError("the training job printed a broken event", f"see {log}") from error
     finally:
         processes.stop(job)
-    if code != 0:
-        raise TrainingError(
-            f"the training job failed (exit code {code}): {_cause(last_lines)}", f"see {log}"
-        )
+    return attempt
 
 
-def _cause(lines: deque[str]) -> str:
-    """The line that says why: our own one-line error, else the first Python exception."""
-    for line in lines:
-        if "error: " in line and line.startswith(("error: ", "[rank")):
-            return line.split("error: ", 1)[1]
-    for line in lines:
-        text = line.split("]: ", 1)[-1] if line.startswith("[rank") else line
-        if text.partition(":")[0].endswith(("Error", "Exception", "Interrupt")):
-            return text[:300]
-    return lines[-1][:300] if lines else "it printed nothing"
+def meeting(settings: TrainSettings, spec_file: Path) -> list[str]:
+    """torchrun's arguments that bring the machines of a job together."""
+    if settings.nodes == 1 or settings.rendezvous is None:
+        return ["--standalone"]
+    return [
+        *("--nnodes", str(settings.nodes)),
+        *("--rdzv-backend", "c10d"),
+        *("--rdzv-endpoint", settings.rendezvous),
+        *("--rdzv-id", spec_file.parent.name),
+    ]
 
 
-def check_reload(trained: Trained, base: Base, data: Snapshot, max_length: int) -> None:
-    """Score the probe items with the adapter as read from disk, in this process.
+def check_reload(trained: Trained, spec: FinetuneSpec) -> None:
+    """Compute the probe's logits with the adapter as read from disk, in this process.
 
     Raises:
-        TrainingError: the loss is not the one the training job measured before saving.
+        TrainingError: they are not those of the model that was trained.
+        ModelError: the adapter is not whole, or does not fit the base tensor by tensor.
     """
-    wanted = set(trained.metrics.probe_ids)
-    tokenizer = load_tokenizer(base)
+    before = Probe.read(spec.output_path / PROBE)
+    wanted = {identifier: at for at, identifier in enumerate(trained.metrics.probe_ids)}
+    tokenizer = load_tokenizer(spec.base)
     examples, _ = encode_all(
         tokenizer,
-        ((record.id, record.messages) for record in data.records() if record.id in wanted),
-        max_length,
+        ((one.id, one.messages) for one in spec.data.records() if one.id in wanted),
+        spec.recipe.max_length,
     )
-    model = load_model(base, trained.adapter)
-    loss = mean_loss(score(model, examples, tokenizer.pad_token_id))
-    if abs(loss - trained.metrics.probe_loss) > RELOAD_TOLERANCE * max(1.0, loss):
+    examples.sort(key=lambda example: wanted[example.id])
+    after = Probe.of(load_model(spec.base, trained.adapter, spec.recipe.quantize), examples)
+    if (distance := before.distance(after)) > RELOAD_TOLERANCE:
         raise TrainingError(
-            f"the saved adapter scores {loss:.4f} where the trained one"
-            f" scored {trained.metrics.probe_loss:.4f} on the same conversations",
+            f"the saved adapter's logits are {distance:.2f} standard deviations from those of the"
+            " trained one on the same conversations",
             "the adapter was not saved as trained; run again and report this",
         )
 
@@ -191,24 +288,34 @@ class TrainedRun(Trained):
 def train_task(
     parts: Split,
     base: Base,
+    start: Adapter | None,
     settings: TrainSettings,
     connection: tracking.TrackingSettings,
     workspace: Workspace,
 ) -> TrainedRun:
     client = tracking.connect(connection, workspace)
     progress = StageProgress("train", "steps")
-    curve: list[StepMetrics] = []
+    curve: dict[int, StepMetrics] = {}
+    validated: dict[int, float] = {}
+    spec = spec_of(parts.train, base, settings, start, workspace)
 
     def follow(event: Event) -> None:
-        if isinstance(event, Phase):
-            progress.say(event.text)
+        if isinstance(event, Validated):
+            validated[event.step] = event.loss
+            tracking.log_step(event.step, validation_loss=event.loss)
+            best = ", the best so far" if event.best else ""
+            progress.say(f"validation loss {event.loss:.3f} at step {event.step}{best}")
             return
-        curve.append(event)
+        if not isinstance(event, StepMetrics):
+            progress.say(event.text if isinstance(event, Phase) else event.reason)
+            return
+        curve[event.step] = event
         tracking.log_step(
             event.step,
             train_loss=event.loss,
             learning_rate=event.learning_rate,
             tokens_per_second=event.tokens_per_second,
+            memory_gb=event.memory_bytes / 2**30,
         )
         progress(
             event.step,
@@ -219,7 +326,7 @@ def train_task(
 
     with tracking.training_run(
         client,
-        job_folder(parts.train, base, settings, workspace).name,
+        spec.output_path.name,
         tags=prefect_tags(),
         params={
             **settings.model_dump(),
@@ -230,8 +337,8 @@ def train_task(
     ) as run_id:
         tracking.log_snapshot("train", parts.train)
         tracking.log_snapshot("holdout", parts.holdout)
-        trained = train(parts.train, base, settings, workspace, follow)
-        tracking.log_loss_curve([e.step for e in curve], [e.loss for e in curve])
+        trained = train(spec, settings, follow)
+        tracking.log_loss_curve({step: one.loss for step, one in curve.items()}, validated)
         tracking.log_step(trained.metrics.steps, probe_loss=trained.metrics.probe_loss)
     return TrainedRun(**dict(trained), run_id=run_id)
 

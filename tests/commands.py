@@ -11,7 +11,7 @@ TINY = {
     "train": {
         "max_length": 96,
         "learning_rate": 0.02,
-        "micro_batch_size": 4,
+        "batch_size": 8,
         "max_steps": 40,
         "epochs": 5,
         "lora_rank": 8,

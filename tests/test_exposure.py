@@ -216,9 +216,7 @@ def test_training_memorises_what_is_planted_and_not_what_is_scrubbed(
         *(scrubbed(record, hidden) for record in plant([], hidden, 30)),
     ]
     snapshot = write_records(str(workspace.snapshots), "train", data, parent=None, provenance={})
-    settings = TrainSettings(
-        epochs=15, learning_rate=1e-2, micro_batch_size=8, lora_rank=32, processes=1
-    )
+    settings = TrainSettings(epochs=15, learning_rate=1e-2, batch_size=8, lora_rank=32, processes=1)
     model = load_model(base, train(snapshot, base, settings, workspace).adapter)
 
     seen, unseen, never = (

@@ -1,0 +1,116 @@
+"""Attention for packed conversations: each sees itself alone, and nothing is padded.
+
+Several conversations lie one after the other in one row of tokens, and every layer but attention
+treats them as that. Attention is computed conversation by conversation: on a GPU by torch's
+variable-length flash attention, on a CPU by one fused kernel a conversation.
+"""
+
+from typing import Any, cast
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+NAME = "isolated"
+
+
+def register() -> None:
+    """Make `attn_implementation="isolated"` known to transformers, with no mask to build for it."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(NAME, isolated_attention)
+    AttentionMaskInterface.register(NAME, lambda *_, **__: None)
+
+
+def isolated_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,  # noqa: ARG001 - transformers' interface
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    lengths: tuple[int, ...] | None = None,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention inside each conversation.
+
+    Args:
+        module: the layer that asks.
+        query: [1, heads, tokens, head size].
+        key: [1, key heads, tokens, head size]; so is `value`.
+        scaling: of the products, default one over the root of the head size.
+        dropout: of the attention weights.
+        sliding_window: how many tokens back, its own included, a token sees.
+        lengths: tokens of each conversation, in order; they sum up to `tokens`.
+
+    Raises:
+        NotImplementedError: the model asks for what this does not do (soft caps, sinks,
+            attention in both directions).
+    """
+    unsupported = {"softcap", "s_aux", "position_bias"}
+    unknown = {name for name in unsupported if others.get(name) is not None}
+    if unknown or not getattr(module, "is_causal", True):
+        raise NotImplementedError(f"isolated attention without {unknown or 'a causal mask'}")
+    lengths = lengths or (query.shape[2],)
+    if query.is_cuda and dropout == 0:
+        return _by_flash(query, key, value, scaling, sliding_window, lengths), None
+    window = sliding_window or query.shape[2]
+    parts = []
+    for start, length in zip(starts(lengths), lengths, strict=True):
+        own = slice(start, start + length)
+        parts.append(
+            _alone(query[:, :, own], key[:, :, own], value[:, :, own], scaling, dropout, window)
+        )
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+
+def starts(lengths: tuple[int, ...]) -> list[int]:
+    return [sum(lengths[:number]) for number in range(len(lengths))]
+
+
+def _alone(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+    dropout: float,
+    window: int,
+) -> torch.Tensor:
+    length = query.shape[2]
+    grouped = query.shape[1] != key.shape[1]
+    if length <= window:
+        return scaled_dot_product_attention(
+            query, key, value, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped
+        )
+    ones = torch.ones(length, length, dtype=torch.bool, device=query.device)
+    seen = ones.tril() & ones.triu(1 - window)
+    return scaled_dot_product_attention(
+        query, key, value, attn_mask=seen, dropout_p=dropout, scale=scaling, enable_gqa=grouped
+    )
+
+
+def _by_flash(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+    sliding_window: int | None,
+    lengths: tuple[int, ...],
+) -> torch.Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    ends = torch.tensor((0, *lengths), device=query.device).cumsum(0).int()
+    out = varlen_attn(
+        query[0].transpose(0, 1),
+        key[0].transpose(0, 1),
+        value[0].transpose(0, 1),
+        ends,
+        ends,
+        max(lengths),
+        max(lengths),
+        scale=scaling,
+        window_size=(sliding_window - 1 if sliding_window else -1, 0),
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return cast(torch.Tensor, out).unsqueeze(0)

@@ -1,0 +1,187 @@
+"""What a training takes, before it runs: memory of a rank, tokens, time, and the cost of it.
+
+Activations are counted, not guessed: one forward pass of the model's first layers is traced on
+tensors that have shapes and no memory, and what it keeps for the backward pass is summed up.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.spec import Recipe
+
+GIGABYTE = 2**30
+# Python with torch, DeepSpeed and transformers; a CUDA context. Measured.
+PROCESS_BYTES = 0.75 * GIGABYTE
+CUDA_BYTES = 0.6 * GIGABYTE
+# On a CPU more tokens at once only push activations out of the cache.
+CPU_TOKENS = 2048
+# Of the memory that is free when training starts.
+SHARE = 0.8
+TRACED_TOKENS = 256
+# Tokens at once beyond which a GPU gets no faster.
+GPU_TOKENS = 32_768
+
+
+class Shape(BaseModel):
+    """Of a model with LoRA: parameters, and bytes that a token's forward pass keeps."""
+
+    model_config = ConfigDict(frozen=True)
+
+    parameters: int
+    embedding: int = Field(description="Parameters that are looked up, not multiplied.")
+    head: int = Field(description="Parameters of the output layer, the embedding's own if tied.")
+    trainable: int
+    token_bytes: float
+    largest_layer: int = Field(description="Parameters of one layer: what ZeRO-3 has whole.")
+    vocabulary: int
+
+
+class Memory(BaseModel):
+    """Bytes of one rank at its peak."""
+
+    model_config = ConfigDict(frozen=True)
+
+    process: float
+    weights: float
+    adapter: float = Field(description="Its weights, gradients and Adam's state.")
+    activations: float
+    loss: float = Field(description="Logits of one chunk and their gradient.")
+
+    @property
+    def total(self) -> float:
+        return self.process + self.weights + self.adapter + self.activations + self.loss
+
+
+def shape_of(config: Any, recipe: Recipe, element_bytes: int = 2) -> Shape:
+    """Traced, on tensors without memory.
+
+    Args:
+        config: a causal LM's transformers config.
+        recipe: which LoRA, and whether layers are computed twice.
+        element_bytes: of one weight or activation.
+    """
+    few = {layers: _trace(config, recipe, layers, element_bytes) for layers in (1, 2)}
+    layers = config.get_text_config().num_hidden_layers
+
+    def scaled(value: Callable[["_Trace"], float]) -> float:
+        one, two = value(few[1]), value(few[2])
+        return one + float(layers - 1) * (two - one)
+
+    return Shape(
+        parameters=int(scaled(lambda one: one.parameters)),
+        embedding=few[1].embedding,
+        head=few[1].head,
+        trainable=int(scaled(lambda one: one.trainable)),
+        token_bytes=scaled(lambda one: one.kept) / TRACED_TOKENS,
+        largest_layer=few[2].parameters - few[1].parameters,
+        vocabulary=config.get_text_config().vocab_size,
+    )
+
+
+@dataclass
+class _Trace:
+    parameters: int
+    embedding: int
+    head: int
+    trainable: int
+    kept: float
+
+
+def _trace(config: Any, recipe: Recipe, layers: int, element_bytes: int) -> _Trace:
+    import copy
+
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from transformers import AutoModelForCausalLM
+
+    from models.attention import NAME, register
+    from models.lora import attach_lora, fuse
+
+    small = copy.deepcopy(config)
+    small.get_text_config().num_hidden_layers = layers
+    if getattr(small.get_text_config(), "layer_types", None):
+        small.get_text_config().layer_types = small.get_text_config().layer_types[:layers]
+    register()
+    dtype = torch.float32 if element_bytes == 4 else torch.bfloat16
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(small, dtype=dtype, attn_implementation=NAME)
+        model.requires_grad_(False)
+        parameters = sum(one.numel() for one in model.parameters())
+        embedding = model.get_input_embeddings().weight.numel()
+        head = model.get_output_embeddings().weight.numel()
+        tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+        tuned = attach_lora(model, recipe)
+    if recipe.gradient_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    fuse(tuned)
+    trainable = sum(one.numel() for one in tuned.parameters() if one.requires_grad)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        _materialise(tuned)
+        owned = {one.untyped_storage()._cdata for one in tuned.parameters()}
+        kept: dict[int, tuple[int, Any]] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in owned:
+                kept[storage._cdata] = (storage.nbytes(), storage)
+            return tensor
+
+        body = getattr(model, model.base_model_prefix)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            hidden = body(
+                input_ids=torch.zeros(1, TRACED_TOKENS, dtype=torch.long), use_cache=False
+            ).last_hidden_state
+        del hidden
+    return _Trace(
+        parameters=parameters,
+        embedding=0 if tied else embedding,
+        head=head,
+        trainable=trainable,
+        kept=float(sum(size for size, _ in kept.values())),
+    )
+
+
+def _materialise(model: Any) -> None:
+    """Tensors on the CPU in place of those on `meta`, where attention has another kernel."""
+    import torch
+
+    for module in model.modules():
+        for name, one in list(module._parameters.items()):
+            if one is not None:
+                real = torch.empty(one.shape, dtype=one.dtype)
+                module._parameters[name] = torch.nn.Parameter(real, one.requires_grad)
+        for name, one in list(module._buffers.items()):
+            if one is not None:
+                module._buffers[name] = torch.empty(one.shape, dtype=one.dtype)
+
+
+def fitting_tokens(shape: Shape) -> int:
+    """Tokens of a micro-batch that fit into the memory this rank has left, its model loaded."""
+    import torch
+
+    most = GPU_TOKENS if torch.cuda.is_available() else CPU_TOKENS
+    left = free_bytes() * SHARE - loss_bytes(shape)
+    return max(1, min(most, int(left / shape.token_bytes)))
+
+
+def free_bytes() -> float:
+    """Of this rank's GPU; or its share of the machine's memory, where there is none."""
+    import os
+
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        return float(torch.cuda.mem_get_info()[0])
+    return float(psutil.virtual_memory().available / int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def loss_bytes(shape: Shape) -> float:
+    """Logits of one chunk: in the weights' format, in float32, their softmax and its gradient."""
+    from models.loss import CHUNK
+
+    return CHUNK * shape.vocabulary * (2 + 3 * 4.0)

@@ -1,0 +1,37 @@
+"""Small training jobs: a snapshot of conversations, a base, and the spec that names both."""
+
+from pathlib import Path
+
+from data_contracts.records import Record
+from data_contracts.snapshots import Snapshot, SnapshotWriter
+from data_contracts.workspace import Workspace
+from models.adapters import Adapter
+from models.base import Base, ModelSettings, resolve_base
+from models.spec import FinetuneSpec
+from tasks.train import TrainSettings, spec_of
+from tests.tiny import conversations
+
+
+def snapshot(folder: Path, count: int = 200) -> Snapshot:
+    with SnapshotWriter(str(folder), "test", parent=None, provenance={}) as writer:
+        for row in conversations(count):
+            writer.write(Record.model_validate({**row, "source": "tests"}))
+        return writer.commit(rows_in=count)
+
+
+def tiny_base(model: Path, folder: Path) -> Base:
+    return resolve_base(ModelSettings(base=str(model), dtype="float32"), folder / "models")
+
+
+def job(
+    folder: Path,
+    model: Path,
+    settings: TrainSettings,
+    *,
+    count: int = 200,
+    start: Adapter | None = None,
+) -> FinetuneSpec:
+    """The spec of a job whose files are below `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = snapshot(folder / "snapshots", count)
+    return spec_of(data, tiny_base(model, folder), settings, start, Workspace(home=folder / "home"))
