@@ -138,13 +138,13 @@ def exposures(
     """Train on the records; the exposure of the canaries by how often they were planted."""
     from data_contracts.snapshots import write_records
     from models.adapters import load_model
-    from tasks.train import TrainSettings, train
+    from tasks.train import TrainSettings, spec_of, train
 
     settings = TrainSettings(max_length=MAX_LENGTH, epochs=options.epochs)
     if options.tiny:  # random weights learn only with a large adapter and at a high rate
         settings = settings.model_copy(update={"learning_rate": 1e-2, "lora_rank": 32})
     data = write_records(str(workspace.snapshots), way, records, parent=None, provenance={})
-    trained = train(data, base, settings, workspace)
+    trained = train(spec_of(data, base, settings, None, workspace), settings)
     print(f"{way}: trained in {trained.metrics.train_seconds:.0f} s", flush=True)
     model, tokenizer = load_model(base, trained.adapter), load_tokenizer(base)
     found = {}

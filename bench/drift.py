@@ -16,9 +16,7 @@ import platform
 import subprocess
 import tempfile
 import time
-import venv
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,13 +25,13 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from bench.peers.environment import PEERS, python_of
 from flows.traffic import technical_conversations
 from models.encoder import Encoder, EncoderSettings
 from tasks.drift.two_sample import Floats, two_sample
 from tasks.sources import chitchat_rows
 
 PERMUTATIONS = 499
-PEERS = Path(__file__).parent / "peers"
 Test = Callable[[Floats, Floats, int], float]
 Rows = NDArray[np.int64]
 Questions = dict[str, list[tuple[Rows, Rows]]]  # what is asked -> (reference, current) pairs
@@ -108,12 +106,6 @@ def ours(name: str, questions: Questions, points: Floats) -> dict[str, list[bool
 
 def peer(name: str, questions: Questions, points: Floats) -> dict[str, dict[str, list[bool]]]:
     """The verdicts of the peer's methods on the same windows, from an environment of its own."""
-    folder = Path("build") / "bench" / name
-    python = folder / "bin" / "python"
-    if not python.is_file():
-        venv.create(folder, with_pip=True)
-        needed = PEERS / f"{name}.txt"
-        subprocess.run([python, "-m", "pip", "install", "-q", "-r", needed], check=True)
     with tempfile.NamedTemporaryFile(suffix=".npz") as file:
         arrays = {"points": points}
         for key, pairs in questions.items():
@@ -122,7 +114,7 @@ def peer(name: str, questions: Questions, points: Floats) -> dict[str, dict[str,
         np.savez(file, **arrays)  # type: ignore[arg-type]
         file.flush()
         script = [
-            str(python),
+            str(python_of(name)),
             str(PEERS / f"{name}_drift.py"),
             file.name,
             json.dumps(list(questions)),

@@ -86,7 +86,7 @@ def run_plain(settings: Any, workspace: Workspace, home: Path) -> None:
     from tasks.scrub import scrub
     from tasks.scrub.detector import built
     from tasks.split import split
-    from tasks.train import train
+    from tasks.train import spec_of, train
     from tasks.validate import validate
 
     here = Workspace(home=home)
@@ -98,7 +98,7 @@ def run_plain(settings: Any, workspace: Workspace, home: Path) -> None:
     validated = validate(scrubbed.snapshot, load_contract(), settings.contract, here)
     parts = split(validated.snapshot, settings.split, here)
     base = resolve_base(settings.model, workspace.models)
-    trained = train(parts.train, base, settings.train, here)
+    trained = train(spec_of(parts.train, base, settings.train, None, here), settings.train)
     scores = [
         evaluate(base, adapter, parts.holdout, settings.evaluate)
         for adapter in (trained.adapter, None)

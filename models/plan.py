@@ -4,6 +4,7 @@ Activations are counted, not guessed: one forward pass of the model's first laye
 tensors that have shapes and no memory, and what it keeps for the backward pass is summed up.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -185,3 +186,146 @@ def loss_bytes(shape: Shape) -> float:
     from models.loss import CHUNK
 
     return CHUNK * shape.vocabulary * (2 + 3 * 4.0)
+
+
+class Machine(BaseModel):
+    """What a training runs on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ranks: int = Field(description="Processes of all nodes together.")
+    memory_bytes: float = Field(description="That one rank can use.")
+    flops: float = Field(description="Rate of one rank's matrix products, all ranks at work.")
+    share: float = Field(description="Of that rate that training reaches.")
+    gpu: bool
+    name: str
+
+
+class Work(BaseModel):
+    """What is to be learnt."""
+
+    model_config = ConfigDict(frozen=True)
+
+    conversations: int
+    tokens: float = Field(description="Of one conversation, on average.")
+    supervised: float = Field(description="Share of the tokens that carry loss.")
+    longest: int = Field(description="Tokens of the longest conversation.")
+
+
+class Plan(BaseModel):
+    """A training as it will be, if the estimates hold."""
+
+    model_config = ConfigDict(frozen=True)
+
+    machine: Machine
+    shape: Shape
+    steps: int
+    tokens: float = Field(description="Through the model in all, without padding.")
+    micro_batch_tokens: int
+    memory: Memory
+    fits: bool
+    tokens_per_second: float
+    seconds: float
+    cost: float | None = Field(description="At the price given for an hour of the whole machine.")
+
+
+def plan(
+    shape: Shape,
+    recipe: Recipe,
+    work: Work,
+    machine: Machine,
+    element_bytes: int = 2,
+    price: float | None = None,
+) -> Plan:
+    """Predict a training.
+
+    Args:
+        shape: of the model with its adapter.
+        recipe: how it is trained.
+        work: the conversations.
+        machine: what it runs on.
+        element_bytes: of one weight.
+        price: of an hour of the whole machine.
+    """
+    steps = max(1, round(-(-work.conversations // recipe.batch_size) * recipe.epochs))
+    steps = min(steps, recipe.max_steps or steps)
+    of_a_step = min(recipe.batch_size, work.conversations) * work.tokens
+    # A rank's share of a step, and one conversation more, as they do not divide evenly.
+    own = max(float(work.longest), of_a_step / machine.ranks + work.tokens / 2)
+    fixed = memory_of(shape, recipe, machine, 0, element_bytes)
+    room = machine.memory_bytes * (1.0 if machine.gpu else SHARE) - fixed.total
+    most = GPU_TOKENS if machine.gpu else CPU_TOKENS
+    budget = recipe.micro_batch_tokens or max(1, min(most, int(room / shape.token_bytes)))
+    at_once = min(own, max(budget, work.longest))
+    memory = memory_of(shape, recipe, machine, at_once, element_bytes)
+    tokens = steps * of_a_step
+    rate = machine.ranks * machine.flops * machine.share
+    per_second = rate / flops_a_token(shape, recipe, work.supervised)
+    seconds = tokens / per_second
+    return Plan(
+        machine=machine,
+        shape=shape,
+        steps=steps,
+        tokens=tokens,
+        micro_batch_tokens=budget,
+        memory=memory,
+        fits=memory.total <= machine.memory_bytes,
+        tokens_per_second=per_second,
+        seconds=seconds,
+        cost=None if price is None else price * seconds / 3600,
+    )
+
+
+def flops_a_token(shape: Shape, recipe: Recipe, supervised: float) -> float:
+    """Of a token's forward and backward pass, attention's own products left out.
+
+    Frozen weights take a product forward and one for the gradient of their input, two operations
+    a weight each; an adapter's take three; the output layer works on supervised tokens alone.
+    Layers that are computed twice take one more.
+    """
+    again = 1 if recipe.gradient_checkpointing else 0
+    layers = shape.parameters - shape.embedding - shape.head
+    return (
+        (4 + 2 * again) * layers + (6 + 2 * again) * shape.trainable + 4 * shape.head * supervised
+    )
+
+
+def memory_of(
+    shape: Shape, recipe: Recipe, machine: Machine, tokens: float, element_bytes: int
+) -> Memory:
+    """Of one rank that takes `tokens` at once."""
+    parts = machine.ranks if recipe.zero_stage == 3 else 1
+    weight = 0.55 if recipe.quantize == "nf4" else float(element_bytes)
+    weights = shape.parameters * weight / parts
+    if parts > 1:  # two layers are whole at a time: the one at work and the one after it
+        weights += weight * (2 * shape.largest_layer + shape.head)
+    if recipe.offload != "none" and recipe.zero_stage == 3:
+        weights = weight * (2 * shape.largest_layer + shape.head)
+    # Weights and gradients in the model's format, and Adam's state and a gradient in float32.
+    state = 0.0 if recipe.offload != "none" and machine.gpu else 16.0 / machine.ranks
+    return Memory(
+        process=CUDA_BYTES if machine.gpu else PROCESS_BYTES,
+        weights=weights,
+        adapter=shape.trainable * (2.0 * element_bytes + state),
+        activations=shape.token_bytes * tokens,
+        loss=loss_bytes(shape),
+    )
+
+
+def matrix_rate(shape_tokens: int, size: int, dtype: Any, seconds: float = 0.5) -> float:
+    """Operations a second of [tokens, size] x [size, size] products, measured here and now."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    left = torch.randn(shape_tokens, size, device=device, dtype=dtype)
+    right = torch.randn(size, size, device=device, dtype=dtype)
+    for _ in range(3):
+        left @ right
+    count, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        for _ in range(4):
+            left @ right
+        if device == "cuda":
+            torch.cuda.synchronize()
+        count += 4
+    return 2.0 * shape_tokens * size * size * count / (time.perf_counter() - started)

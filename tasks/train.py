@@ -152,8 +152,8 @@ def launch(spec_file: Path, settings: TrainSettings, on_event: Callable[[Event],
         attempt = run_once(spec_file, settings, log, on_event)
         if attempt.failed is not None:
             raise TrainingError(attempt.failed.reason, attempt.failed.fix)
-        if attempt.code == 0:
-            return
+        if attempt.code == 0 or (spec_file.parent / METRICS).exists():
+            return  # it may have ended although its launcher was killed
         if attempt.stopped:
             raise TrainingError(
                 "the training job was told to stop", "run it again: it goes on", transient=True

@@ -36,7 +36,7 @@ from models.exposure import (
     plant,
 )
 from models.score import score
-from tasks.train import TrainSettings, train
+from tasks.train import TrainSettings, spec_of, train
 from tests.tiny import conversations
 
 
@@ -217,7 +217,9 @@ def test_training_memorises_what_is_planted_and_not_what_is_scrubbed(
     ]
     snapshot = write_records(str(workspace.snapshots), "train", data, parent=None, provenance={})
     settings = TrainSettings(epochs=15, learning_rate=1e-2, batch_size=8, lora_rank=32, processes=1)
-    model = load_model(base, train(snapshot, base, settings, workspace).adapter)
+    model = load_model(
+        base, train(spec_of(snapshot, base, settings, None, workspace), settings).adapter
+    )
 
     seen, unseen, never = (
         exposure(model, tokenizer, some, seed=3, candidates=255)

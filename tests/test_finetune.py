@@ -114,11 +114,11 @@ def test_the_best_step_is_kept_and_training_stops_when_it_gets_worse(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     changed = settings(
-        validation_share=0.2, validations=12, patience=2, max_steps=60, epochs=30,
-        learning_rate=0.2, processes=1,
+        validation_share=0.3, validations=20, patience=1, max_steps=120, epochs=60,
+        learning_rate=0.05, processes=1,
     )  # fmt: skip
     validated: dict[int, float] = {}
-    spec = job(tmp_path, tiny_model, changed, count=60)
+    spec = job(tmp_path, tiny_model, changed, count=50)
     trained = train(
         spec,
         changed,
@@ -127,13 +127,15 @@ def test_the_best_step_is_kept_and_training_stops_when_it_gets_worse(
     best = min(validated, key=lambda step: validated[step])
     assert trained.metrics.best_step == best
     assert trained.metrics.validation_loss == validated[best]
-    assert trained.metrics.steps < 60, "it went on to the end"
-    assert list(validated)[-3] == best
+    assert trained.metrics.steps < 120, "it went on to the end"
+    assert list(validated)[-2] == best
 
 
 # -- stopped, killed, hung -----------------------------------------------------------
 
-LONG = {"max_steps": 60, "epochs": 10.0, "processes": 2, "checkpoint_steps": 5}
+LONG = {
+    "max_steps": 100, "epochs": 20.0, "processes": 2, "checkpoint_steps": 5, "batch_size": 32,
+}  # fmt: skip
 
 
 def killed_in(step: int, victim: str) -> Callable[[Event], None]:
@@ -264,7 +266,7 @@ def test_a_damaged_checkpoint_is_passed_over(tiny_model: Path, tmp_path: Path) -
 def test_a_loss_that_explodes_stops_the_job_with_the_step_and_the_conversations(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    changed = settings(learning_rate=1e6, max_grad_norm=1e9, processes=1, warmup_ratio=0)
+    changed = settings(learning_rate=1e30, max_grad_norm=1e9, processes=1, warmup_ratio=0)
     with pytest.raises(TrainingError, match=r"at step \d+.*in conversations .*chat-0-\d+"):
         train(job(tmp_path, tiny_model, changed), changed)
 

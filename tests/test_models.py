@@ -14,9 +14,10 @@ from data_contracts.errors import ModelError, TrainingError
 from data_contracts.records import Message
 from models.adapters import CONFIG, ORIGIN, WEIGHTS, Adapter, load_model, save_adapter
 from models.base import Base, ModelSettings, load_tokenizer, load_weights, resolve_base
-from models.chat import Example, encode_all
-from models.finetune import attach_lora, learning_rate, plan_steps
+from models.chat import encode_all
+from models.finetune import learning_rate
 from models.generate import answer
+from models.lora import attach_lora
 from models.score import mean_loss, score
 from models.spec import Recipe
 from tests.tiny import make_tiny_model
@@ -221,28 +222,11 @@ def test_target_modules_that_do_not_exist(base: Base) -> None:
         attach_lora(load_weights(base), Recipe(target_modules=("nope",)))
 
 
-# -- the plan of a training ----------------------------------------------------------
+# -- the rate ------------------------------------------------------------------------
 
 
-def example(number: int, length: int) -> Example:
-    return Example(str(number), tuple(range(length)), tuple(range(length)))
-
-
-@pytest.mark.parametrize(("count", "world", "accumulation"), [(37, 2, 1), (5, 2, 2), (64, 4, 2)])
-def test_an_epoch_takes_every_example(count: int, world: int, accumulation: int) -> None:
-    recipe = Recipe(gradient_accumulation=accumulation, micro_batch_size=3)
-    examples = [example(number, 5 + number) for number in range(count)]
-    plan = plan_steps(examples, recipe, world)
-    assert all(len(step) == world * accumulation for step in plan)
-    assert all(batch for step in plan for batch in step)
-    assert {index for step in plan for batch in step for index in batch} == set(range(count))
-    assert plan == plan_steps(examples, recipe, world)
-
-
-def test_max_steps_and_the_rate() -> None:
-    recipe = Recipe(epochs=50, max_steps=20)
-    plan = plan_steps([example(number, 9) for number in range(30)], recipe, 2)
-    assert len(plan) == 20
+def test_the_rate_rises_and_falls() -> None:
+    recipe = Recipe()
     rates: list[Any] = [learning_rate(step, 20, recipe) for step in range(20)]
     assert max(rates) == recipe.learning_rate
     assert rates[-1] == min(rates)

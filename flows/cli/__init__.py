@@ -39,6 +39,7 @@ app.add_typer(models.app, name="models")
 app.command("ask")(models.ask)
 app.command("up")(stack.up)
 app.command("status")(stack.status)
+app.command("plan")(pipeline.plan)
 app.command("config")(pipeline.config)
 
 

@@ -1,4 +1,4 @@
-"""`evergreen retrain`, `config`: run the pipeline and show what it did."""
+"""`evergreen retrain`, `plan`, `config`: run the pipeline and show what it did, or would take."""
 
 import os
 from pathlib import Path
@@ -131,3 +131,82 @@ def say_what_next() -> None:
     prefix = "" if home == ".evergreen" else f"EVERGREEN_HOME={home} "
     console.print("Prefect UI:  ", f"[bold]{prefix}evergreen up --only prefect[/bold]")
     console.print("MLflow UI:   ", f"[bold]{prefix}evergreen up --only mlflow[/bold]")
+
+
+def plan(
+    config: ConfigOption = None,
+    data: Annotated[
+        list[str] | None, typer.Option("--data", help="As for `evergreen retrain`.")
+    ] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="Of another machine: how many GPUs it has.")
+    ] = None,
+    gpu_memory: Annotated[float, typer.Option(min=1, help="GB of each of them.")] = 80,
+    tflops: Annotated[
+        float, typer.Option(min=1, help="Dense bf16 rate of each: 989 is an H100's, 312 an A100's.")
+    ] = 989,
+    price: Annotated[
+        float | None, typer.Option(min=0, help="Of an hour of the whole machine.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say what training would take, before it runs: memory of a rank, tokens, time, cost.
+
+    Example: `evergreen plan --data chats.jsonl --gpus 8 --price 20`
+    """
+    from flows.settings import load_settings
+    from models.plan import Machine
+    from tasks.plan import GPU_SHARE
+    from tasks.plan import plan as estimate
+
+    settings = load_settings(config, data=data)
+    workspace = Workspace.current()
+    workspace.create()
+    machine = gpus and Machine(
+        ranks=gpus,
+        memory_bytes=gpu_memory * 1e9,
+        flops=tflops * 1e12,
+        share=GPU_SHARE,
+        gpu=True,
+        name=f"{gpus} GPUs of {gpu_memory:g} GB (not measured)",
+    )
+    made = estimate(
+        settings.data, settings.model, settings.train, workspace, machine or None, price
+    )
+    if as_json:
+        show_json(made.model_dump(mode="json") | {"total_bytes": made.memory.total})
+        return
+    memory = made.memory
+    show_table(
+        f"Memory of each of {made.machine.ranks} ranks on {made.machine.name}, GB",
+        [
+            {
+                "process": memory.process / 1e9,
+                "base": memory.weights / 1e9,
+                "adapter": memory.adapter / 1e9,
+                "activations": memory.activations / 1e9,
+                "loss": memory.loss / 1e9,
+                "in all": memory.total / 1e9,
+                "there is": made.machine.memory_bytes / 1e9,
+            }
+        ],
+    )
+    show_table(
+        "Training",
+        [
+            {
+                "steps": made.steps,
+                "tokens": round(made.tokens),
+                "tokens at once": made.micro_batch_tokens,
+                "tokens/s": round(made.tokens_per_second),
+                "minutes": made.seconds / 60,
+                "cost": made.cost,
+            }
+        ],
+    )
+    if not made.fits:
+        console.print(
+            "[bold red]It does not fit.[/] Try train.gradient_checkpointing, a smaller"
+            " train.micro_batch_tokens, train.zero_stage 3, or train.quantize nf4."
+        )
+        raise typer.Exit(1)

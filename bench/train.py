@@ -1,0 +1,220 @@
+"""Fine-tuning speed and memory: Evergreen's engine beside TRL's SFTTrainer, and its parts.
+
+    python -m bench.train [--conversations 320] [--steps 30] [--peer-steps 6] [--ranks 2]
+
+The same base, LoRA, conversations, precision, sequence length and batch for all: SmolLM2-135M in
+bfloat16, rank 16 on all linear layers, human conversations of at most 512 tokens, 8 a step, loss on
+what the assistant says. TRL runs in an environment of its own (`bench/peers`, made below `build/`),
+as it comes, with its packing, and without the gradient checkpointing that it comes with. Tokens are
+those of the conversations, never padding; the ceiling is the matrix rate of this machine, measured
+with as many processes at once as there are ranks, over the operations that a token takes. The last
+line is one JSON object.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from bench.peers.environment import PEERS, python_of
+from data_contracts.records import Record
+from data_contracts.snapshots import Snapshot, SnapshotWriter
+from data_contracts.workspace import Workspace
+from models.adapters import Adapter, load_model
+from models.base import Base, ModelSettings, load_config, load_tokenizer, resolve_base
+from models.chat import Example, encode_all
+from models.plan import flops_a_token, shape_of
+from models.score import mean_loss, score
+from tasks.sources import chitchat_rows
+from tasks.train import TrainSettings, spec_of, train
+
+HELD_OUT = 60
+PEER_OPTIONS: dict[str, dict[str, Any]] = {
+    "TRL SFTTrainer": {},
+    "TRL, packing": {"packing": True},
+    "TRL, no gradient checkpointing": {"gradient_checkpointing": False},
+}
+
+
+def conversations(count: int) -> list[Record]:
+    """Of two turns and more, as the data set has them."""
+    records = []
+    for number, row in enumerate(chitchat_rows()):
+        if len(row["messages"]) >= 4:
+            records.append(Record(id=f"chat-{number}", messages=row["messages"], source="chitchat"))
+        if len(records) == count:
+            break
+    return records
+
+
+def snapshot(records: list[Record], folder: Path) -> Snapshot:
+    with SnapshotWriter(str(folder), "bench", parent=None, provenance={}) as writer:
+        for record in records:
+            writer.write(record)
+        return writer.commit(rows_in=len(records))
+
+
+def ceiling(base: Base, settings: TrainSettings, supervised: float) -> tuple[float, float]:
+    """(operations a second of all ranks at once, tokens a second that those would give)."""
+    shape, ranks = shape_of(load_config(base), settings), settings.processes or 1
+    code = (
+        "import torch, sys; torch.set_num_threads(int(sys.argv[1]));"
+        "from models.plan import matrix_rate;"
+        "print(matrix_rate(2048, 2048, torch.bfloat16, 4.0))"
+    )
+    threads = max(1, (os.cpu_count() or 1) // ranks)
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(threads)], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(ranks)
+    ]
+    rate = sum(float(one.communicate()[0]) for one in running)
+    return rate, rate / flops_a_token(shape, settings, supervised)
+
+
+def held_out_loss(base: Base, adapter: Adapter | None, examples: list[Example], pad: int) -> float:
+    return mean_loss(score(load_model(base, adapter), examples, pad))
+
+
+def peer(
+    name: str, base: Base, data: Path, settings: TrainSettings, steps: int, folder: Path
+) -> Any:
+    output = folder / name.replace(" ", "-").replace(",", "")
+    work = folder / "work.json"
+    options = {
+        "base": base.path,
+        "data": str(data),
+        "recipe": settings.model_dump(mode="json"),
+        "steps": steps,
+        "output": str(output),
+        "options": PEER_OPTIONS[name],
+    }
+    work.write_text(json.dumps(options), encoding="utf-8")
+    command = [python_of("trl"), PEERS / "trl_sft.py", work]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1]) | {"output": output}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--conversations", type=int, default=320)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--peer-steps", type=int, default=6)
+    parser.add_argument("--ranks", type=int, default=2)
+    options = parser.parse_args()
+
+    workspace = Workspace.current()
+    workspace.create()
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(workspace.home / "torch_extensions"))
+    base = resolve_base(ModelSettings(), workspace.models)
+    settings = TrainSettings(
+        max_steps=options.steps, validation_share=0, processes=options.ranks, checkpoint_steps=10**6
+    )
+    records = conversations(options.conversations + HELD_OUT)
+    learn, held_out = records[HELD_OUT:], records[:HELD_OUT]
+    tokenizer = load_tokenizer(base)
+    encoded, _ = encode_all(
+        tokenizer, ((one.id, one.messages) for one in learn), settings.max_length
+    )
+    examples, _ = encode_all(
+        tokenizer, ((one.id, one.messages) for one in held_out), settings.max_length
+    )
+    tokens = sum(len(one.input_ids) for one in encoded)
+    supervised = sum(one.supervised for one in encoded) / tokens
+
+    def loss_of(adapter: Adapter | None) -> float:
+        return held_out_loss(base, adapter, examples, tokenizer.pad_token_id)
+
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rate, most = ceiling(base, settings, supervised)
+        print(f"matrix rate {rate / 1e9:.0f} GFLOP/s, at most {most:.0f} tokens/s", flush=True)
+        here = Workspace(home=folder)
+        data = snapshot(learn, here.snapshots)
+        jsonl = folder / "data.jsonl"
+        with jsonl.open("w", encoding="utf-8") as file:
+            for one in learn:
+                messages = [message.model_dump() for message in one.messages]
+                file.write(json.dumps({"messages": messages}) + "\n")
+
+        def ours(name: str, changed: TrainSettings) -> None:
+            trained = train(spec_of(data, base, changed, None, here), changed)
+            metrics = trained.metrics
+            rows.append(
+                {
+                    "engine": name,
+                    "tokens_per_second": round(metrics.tokens_per_second, 1),
+                    "steps": metrics.steps,
+                    "supervised_tokens": metrics.supervised_tokens,
+                    "start_seconds": round(metrics.start_seconds, 1),
+                    "peak_mb": metrics.peak_memory_bytes // 2**20,
+                    "held_out_loss": round(loss_of(trained.adapter), 4),
+                }
+            )
+            print(json.dumps(rows[-1]), flush=True)
+
+        same = {"max_steps": options.peer_steps}
+        ours("Evergreen", settings)
+        ours("Evergreen, as many steps as TRL", settings.model_copy(update=same))
+        ours("Evergreen, padded", settings.model_copy(update={"packing": False}))
+        for stage in (1, 3):
+            few = settings.model_copy(update={"zero_stage": stage, "max_steps": 10})
+            ours(f"Evergreen, ZeRO-{stage}", few)
+        for peer_name in PEER_OPTIONS:
+            told = peer(peer_name, base, jsonl, settings, options.peer_steps, folder)
+            rows.append(
+                {
+                    "engine": peer_name,
+                    "tokens_per_second": round(told["tokens"] / told["seconds"], 1),
+                    "steps": told["steps"],
+                    "start_seconds": round(told["start_seconds"], 1),
+                    "held_out_loss": round(peer_loss(base, told["output"], examples, tokenizer), 4),
+                }
+            )
+            print(json.dumps(rows[-1]), flush=True)
+        before = loss_of(None)
+    speed = {row["engine"]: row["tokens_per_second"] for row in rows}
+    print(
+        json.dumps(
+            {
+                "ratios": {
+                    **{name: round(speed["Evergreen"] / speed[name], 2) for name in PEER_OPTIONS},
+                    "share_of_ceiling": round(speed["Evergreen"] / most, 3),
+                },
+                "ceiling_tokens_per_second": round(most),
+                "matrix_gflops": round(rate / 1e9),
+                "supervised_share": round(supervised, 3),
+                "held_out_loss_of_the_base": round(before, 4),
+                "engines": rows,
+                "sizes": {"conversations": len(encoded), "tokens": tokens, "ranks": options.ranks},
+                "machine": {
+                    "cpu": platform.machine(),
+                    "cores": psutil.cpu_count(),
+                    "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+                },
+            }
+        )
+    )
+
+
+def peer_loss(base: Base, folder: Path, examples: list[Example], tokenizer: Any) -> float:
+    from peft import PeftModel
+
+    from models.base import load_weights
+
+    model = PeftModel.from_pretrained(load_weights(base), folder).eval()
+    return mean_loss(score(model, examples, tokenizer.pad_token_id))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Plan: what a training would take, from a look at the data and the machine, without running it."""
+
+from itertools import islice
+
+from data_contracts.errors import DataError, RowRejected
+from data_contracts.records import Message
+from data_contracts.workspace import Workspace
+from models import plan as plans
+from models.base import ModelSettings, load_config, load_tokenizer, resolve_base, torch_dtype
+from models.chat import encode_all
+from models.plan import Machine, Plan, Work
+from tasks.ingest import IngestSettings, ingest
+from tasks.train import TrainSettings, default_processes
+
+# Rows that are encoded; the rest is taken to be like them.
+SAMPLE = 500
+# Of the matrix rate: measured with the bundled model on two cores, and what is usual on GPUs.
+CPU_SHARE, GPU_SHARE = 0.6, 0.4
+
+
+def plan(
+    data: IngestSettings,
+    model: ModelSettings,
+    settings: TrainSettings,
+    workspace: Workspace,
+    machine: Machine | None = None,
+    price: float | None = None,
+) -> Plan:
+    """What training on all rows of the sources would take, here or on `machine`.
+
+    Args:
+        data: the sources, read and kept in memory only, unscrubbed.
+        model: the base model.
+        settings: the recipe and what it runs on.
+        workspace: where the base model is kept.
+        machine: another machine than this one.
+        price: of an hour of the whole machine.
+
+    Raises:
+        DataError: no row that was looked at is a conversation with an answer.
+    """
+    base = resolve_base(model, workspace.models)
+    dtype = torch_dtype(base.dtype)
+    tokenizer, listing = load_tokenizer(base), ingest(data)
+    sample: list[tuple[str, tuple[Message, ...]]] = []
+    for file, row in islice(listing.rows(), SAMPLE):
+        try:
+            sample.append((str(row.position), row.parse(file.name).messages))
+        except RowRejected:
+            continue
+    examples, _ = encode_all(tokenizer, sample, settings.max_length)
+    if not examples:
+        raise DataError(
+            f"none of the first {SAMPLE} rows is a conversation with an answer",
+            "see `evergreen validate`",
+        )
+    lengths = [len(example.input_ids) for example in examples]
+    seen = min(SAMPLE, listing.rows_in)
+    work = Work(
+        conversations=max(1, round(listing.rows_in * len(examples) / seen)),
+        tokens=sum(lengths) / len(lengths),
+        supervised=sum(example.supervised for example in examples) / sum(lengths),
+        longest=max(lengths),
+    )
+    shape = plans.shape_of(load_config(base), settings, dtype.itemsize)
+    here = machine or this_machine(settings, dtype)
+    return plans.plan(shape, settings, work, here, dtype.itemsize, price)
+
+
+def this_machine(settings: TrainSettings, dtype: object) -> Machine:
+    """Its memory, and its matrix rate as measured now, of one process alone."""
+    import os
+
+    import psutil
+    import torch
+
+    ranks = settings.processes or default_processes()
+    if torch.cuda.is_available():
+        _, memory = torch.cuda.mem_get_info()
+        rate, name = plans.matrix_rate(8192, 8192, dtype), torch.cuda.get_device_name()
+        return Machine(
+            ranks=ranks * settings.nodes,
+            memory_bytes=memory,
+            flops=rate,
+            share=GPU_SHARE,
+            gpu=True,
+            name=name,
+        )
+    rate = plans.matrix_rate(2048, 2048, dtype) / ranks
+    return Machine(
+        ranks=ranks * settings.nodes,
+        memory_bytes=psutil.virtual_memory().total / ranks,
+        flops=rate,
+        share=CPU_SHARE,
+        gpu=False,
+        name=f"CPU, {os.cpu_count()} cores",
+    )
