@@ -25,6 +25,7 @@ from flows.reconcile import reconcile
 from flows.retrain import retrain
 from flows.rollback import rollback
 from flows.settings import Settings, load_settings
+from flows.train import train
 from flows.watch import watch
 from tasks.notify import NotifySettings
 
@@ -63,6 +64,11 @@ def deployments(settings: Settings) -> list[RunnerDeployment]:
             "rollback",
             description="Make an earlier version champion again.",
             parameters=parameters,
+            tags=[TAG],
+        ),
+        train.to_deployment(
+            "train",
+            description="The training stage alone, for retrains with train.deployment.",
             tags=[TAG],
         ),
         notify.to_deployment(

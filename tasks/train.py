@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -67,6 +67,12 @@ class TrainSettings(Recipe):
         ge=0,
         description="Times that a job that died goes on from its last checkpoint by itself.",
     )
+    deployment: str | None = Field(
+        default=None,
+        pattern="^[^/]+/[^/]+$",
+        description="`train/train` to train where that deployment's work pool is, on the same"
+        " EVERGREEN_HOME; default here.",
+    )
     warm_start: bool = Field(
         default=False, description="Go on from the champion's adapter, not from a new one."
     )
@@ -116,6 +122,12 @@ def train(
         TrainingError: the job failed, with its own reason where it gave one, or the
             adapter read back from disk answers differently from the one trained.
     """
+    run_job(spec, settings, on_event)
+    return collect(spec)
+
+
+def run_job(spec: FinetuneSpec, settings: TrainSettings, on_event: Callable[[Event], None]) -> None:
+    """Write the spec to the job's folder and run it there. Raises TrainingError: it failed."""
     folder = spec.output_path
     if (folder / METRICS).exists():  # an attempt that ended, but was not recorded or passed
         shutil.rmtree(folder)
@@ -123,6 +135,11 @@ def train(
     spec_file = folder / "spec.json"
     spec_file.write_text(spec.model_dump_json(indent=2), encoding="utf-8")
     launch(spec_file, settings, on_event)
+
+
+def collect(spec: FinetuneSpec) -> Trained:
+    """What the job made, checked. Raises as `train` does."""
+    folder = spec.output_path
     metrics = FinetuneMetrics.model_validate_json((folder / METRICS).read_text(encoding="utf-8"))
     trained = Trained(adapter=Adapter.at(folder / ADAPTER), metrics=metrics)
     check_reload(trained, spec)
@@ -273,6 +290,56 @@ def check_reload(trained: Trained, spec: FinetuneSpec) -> None:
         )
 
 
+def run_elsewhere(spec: FinetuneSpec, settings: TrainSettings, deployment: str) -> None:
+    """Have a deployment run the job, and wait until it has.
+
+    Raises:
+        TrainingError: there is no such deployment, or its run failed.
+    """
+    from prefect.deployments import run_deployment
+    from prefect.exceptions import ObjectNotFound
+
+    there = settings.model_copy(update={"deployment": None})
+    try:
+        run: Any = run_deployment(
+            deployment,
+            parameters={
+                "spec": spec.model_dump(mode="json"),
+                "settings": there.model_dump(mode="json"),
+            },
+        )
+    except ObjectNotFound as error:
+        raise TrainingError(
+            f"there is no deployment {deployment}", "deploy it, or unset train.deployment"
+        ) from error
+    if not run.state.is_completed():
+        raise TrainingError(
+            f"the training at {deployment} ended as {run.state.name}: {run.state.message}",
+            f"see its flow run {run.name}",
+        )
+
+
+def following(
+    progress: StageProgress, curve: dict[int, StepMetrics], validated: dict[int, float]
+) -> Callable[[Event], None]:
+    """Show a job's events and keep its losses."""
+
+    def follow(event: Event) -> None:
+        if isinstance(event, Validated):
+            validated[event.step] = event.loss
+            best = ", the best so far" if event.best else ""
+            progress.say(f"validation loss {event.loss:.3f} at step {event.step}{best}")
+        elif isinstance(event, StepMetrics):
+            curve[event.step] = event
+            detail = f"loss {event.loss:.3f}, {event.tokens_per_second:.0f} tokens/s"
+            memory = f"{event.memory_bytes / 2**30:.1f} GB"
+            progress(event.step, event.steps, f"{detail}, {memory}", event.eta_seconds)
+        else:
+            progress.say(event.text if isinstance(event, Phase) else event.reason)
+
+    return follow
+
+
 class TrainedRun(Trained):
     """A training and the MLflow run that recorded it."""
 
@@ -299,30 +366,20 @@ def train_task(
     validated: dict[int, float] = {}
     spec = spec_of(parts.train, base, settings, start, workspace)
 
+    show = following(progress, curve, validated)
+
     def follow(event: Event) -> None:
+        show(event)
         if isinstance(event, Validated):
-            validated[event.step] = event.loss
             tracking.log_step(event.step, validation_loss=event.loss)
-            best = ", the best so far" if event.best else ""
-            progress.say(f"validation loss {event.loss:.3f} at step {event.step}{best}")
-            return
-        if not isinstance(event, StepMetrics):
-            progress.say(event.text if isinstance(event, Phase) else event.reason)
-            return
-        curve[event.step] = event
-        tracking.log_step(
-            event.step,
-            train_loss=event.loss,
-            learning_rate=event.learning_rate,
-            tokens_per_second=event.tokens_per_second,
-            memory_gb=event.memory_bytes / 2**30,
-        )
-        progress(
-            event.step,
-            event.steps,
-            f"loss {event.loss:.3f}, {event.tokens_per_second:.0f} tokens/s",
-            event.eta_seconds,
-        )
+        elif isinstance(event, StepMetrics):
+            tracking.log_step(
+                event.step,
+                train_loss=event.loss,
+                learning_rate=event.learning_rate,
+                tokens_per_second=event.tokens_per_second,
+                memory_gb=event.memory_bytes / 2**30,
+            )
 
     with tracking.training_run(
         client,
@@ -337,7 +394,11 @@ def train_task(
     ) as run_id:
         tracking.log_snapshot("train", parts.train)
         tracking.log_snapshot("holdout", parts.holdout)
-        trained = train(spec, settings, follow)
+        if settings.deployment is not None:
+            run_elsewhere(spec, settings, settings.deployment)
+            trained = collect(spec)
+        else:
+            trained = train(spec, settings, follow)
         tracking.log_loss_curve({step: one.loss for step, one in curve.items()}, validated)
         tracking.log_step(trained.metrics.steps, probe_loss=trained.metrics.probe_loss)
     return TrainedRun(**dict(trained), run_id=run_id)

@@ -40,6 +40,7 @@ app.command("ask")(models.ask)
 app.command("up")(stack.up)
 app.command("status")(stack.status)
 app.command("plan")(pipeline.plan)
+app.command("join")(pipeline.join)
 app.command("config")(pipeline.config)
 
 

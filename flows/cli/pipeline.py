@@ -1,11 +1,13 @@
 """`evergreen retrain`, `plan`, `config`: run the pipeline and show what it did, or would take."""
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from data_contracts.errors import ConfigError, StackError
 from data_contracts.workspace import Workspace
 from flows.cli.output import JsonFlag, console, show_json, show_table
 from infra.local import PrefectApi
@@ -131,6 +133,42 @@ def say_what_next() -> None:
     prefix = "" if home == ".evergreen" else f"EVERGREEN_HOME={home} "
     console.print("Prefect UI:  ", f"[bold]{prefix}evergreen up --only prefect[/bold]")
     console.print("MLflow UI:   ", f"[bold]{prefix}evergreen up --only mlflow[/bold]")
+
+
+def join(
+    config: ConfigOption = None,
+    minutes: Annotated[float, typer.Option(min=0, help="How long to wait for a job.")] = 60,
+) -> None:
+    """Take part in the training of another machine that shares EVERGREEN_HOME.
+
+    For `train.nodes` above 1: run it on all machines but the one that retrains.
+
+    Example: `evergreen join --config evergreen.yaml`
+    """
+    from flows.settings import load_settings
+    from models.spec import METRICS
+    from tasks.train import launch
+
+    settings, workspace = load_settings(config).train, Workspace.current()
+    if settings.nodes == 1:
+        raise ConfigError("there is nothing to join: train.nodes is 1", "set it, and rendezvous")
+    since, until = time.time() - 3600, time.monotonic() + 60 * minutes
+    while True:
+        waiting = [
+            file
+            for file in workspace.runs.glob("train-*/spec.json")
+            if file.stat().st_mtime > since and not (file.parent / METRICS).exists()
+        ]
+        if waiting:
+            break
+        if time.monotonic() > until:
+            raise StackError(
+                f"no training was started in {workspace.runs}", "retrain on one machine"
+            )
+        time.sleep(2)
+    newest = max(waiting, key=lambda file: file.stat().st_mtime)
+    console.print(f"joining {newest.parent.name} at {settings.rendezvous}")
+    launch(newest, settings, lambda event: console.print(event.model_dump_json()))
 
 
 def plan(
