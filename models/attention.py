@@ -2,7 +2,8 @@
 
 Several conversations lie one after the other in one row of tokens, and every layer but attention
 treats them as that. Attention is computed conversation by conversation: on a GPU by torch's
-variable-length flash attention, on a CPU by one fused kernel a conversation.
+variable-length flash attention, on a CPU conversation by conversation: short ones by matrix
+products that stay in a core's cache, which take half as long as torch's fused kernel there.
 """
 
 from typing import Any, cast
@@ -11,6 +12,8 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 NAME = "isolated"
+# Tokens up to which a conversation's weights [tokens, tokens] are kept for the backward pass.
+SHORT = 512
 
 
 def register() -> None:
@@ -78,6 +81,10 @@ def _alone(
     window: int,
 ) -> torch.Tensor:
     length = query.shape[2]
+    if length <= min(window, SHORT) and dropout == 0:
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        short: torch.Tensor = _Short.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
+        return short
     grouped = query.shape[1] != key.shape[1]
     if length <= window:
         return scaled_dot_product_attention(
@@ -88,6 +95,50 @@ def _alone(
     return scaled_dot_product_attention(
         query, key, value, attn_mask=seen, dropout_p=dropout, scale=scaling, enable_gqa=grouped
     )
+
+
+class _Short(torch.autograd.Function):
+    """Causal attention, one key head with all queries that share it at a time."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        heads, length, size = key.shape[1], query.shape[2], query.shape[3]
+        queries = (query[0] * scale).reshape(heads, -1, size)
+        out = torch.empty(heads, queries.shape[1], value.shape[3], dtype=query.dtype)
+        weights = torch.empty(heads, queries.shape[1], length, dtype=query.dtype)
+        future = torch.full((length, length), -torch.inf).triu(1)
+        for head in range(heads):
+            scores = torch.mm(queries[head], key[0, head].T).float().view(-1, length, length)
+            scores += future
+            weights[head].view_as(scores).copy_(torch.softmax(scores, -1))
+            torch.mm(weights[head], value[0, head], out=out[head])
+        ctx.save_for_backward(queries, key, value, weights)
+        ctx.scale = scale
+        return out.view(1, query.shape[1], length, -1)
+
+    @staticmethod
+    def backward(ctx: Any, *above: Any) -> tuple[Any, ...]:
+        queries, key, value, weights = ctx.saved_tensors
+        gradient = above[0][0].reshape(key.shape[1], -1, value.shape[3])
+        for_queries = torch.empty_like(queries)
+        for_key, for_value = torch.empty_like(key[0]), torch.empty_like(value[0])
+        for head in range(key.shape[1]):
+            own, under = weights[head], gradient[head]
+            for_value[head] = torch.mm(own.T, under)
+            through = torch._softmax_backward_data(
+                torch.mm(under, value[0, head].T), own, -1, own.dtype
+            )
+            torch.mm(through, key[0, head], out=for_queries[head])
+            for_key[head] = torch.mm(through.T, queries[head])
+        for_queries *= ctx.scale
+        return (
+            for_queries.view(above[0].shape[:-1] + key.shape[-1:]),
+            for_key[None],
+            for_value[None],
+            None,
+        )
 
 
 def _by_flash(

@@ -18,10 +18,10 @@ GIGABYTE = 2**30
 PROCESS_BYTES = 0.75 * GIGABYTE
 CUDA_BYTES = 0.6 * GIGABYTE
 # On a CPU more tokens at once only push activations out of the cache.
-CPU_TOKENS = 2048
+CPU_TOKENS = 1024
 # Of the memory that is free when training starts.
 SHARE = 0.8
-TRACED_TOKENS = 256
+TRACED_TOKENS = 512
 # Tokens at once beyond which a GPU gets no faster.
 GPU_TOKENS = 32_768
 
