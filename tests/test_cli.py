@@ -345,3 +345,25 @@ def test_watch_without_logs_or_champion_says_so(tmp_path: Path, prefect_api: str
     assert_one_line_error(done, "has no champion", "evergreen retrain")
     assert evergreen("ledger", "--json", home=home).stdout.strip() == "[]"
     assert_one_line_error(evergreen("ledger", "nope", home=home), "no request 'nope'")
+
+
+def test_plan_says_what_training_would_take(tiny_model: Path, tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "chats.jsonl", conversations(40))
+    settings = tiny_settings(tmp_path, tiny_model, data={"sources": [str(data)]})
+    done = evergreen("plan", "--config", settings, "--json", "--price", "2", home=tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert plan["fits"]
+    assert plan["steps"] == 25  # five epochs of five steps of eight conversations
+    assert plan["cost"] == pytest.approx(2 * plan["seconds"] / 3600)
+    table = evergreen(
+        "plan", "--config", settings, "--gpus", "8", "--gpu-memory", "0.5", home=tmp_path / "home"
+    )
+    assert table.returncode == 1, "half a GB is said to be enough"
+    assert "It does not fit" in table.stdout
+
+
+def test_join_without_another_machine_says_so(tmp_path: Path) -> None:
+    done = evergreen("join", home=tmp_path / "home")
+    assert done.returncode == 2
+    assert "train.nodes is 1" in done.stderr

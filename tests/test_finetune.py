@@ -20,7 +20,7 @@ from data_contracts.errors import TrainingError
 from models import checkpoints
 from models.adapters import WEIGHTS, Adapter
 from models.spec import CHECKPOINTS, METRICS, PREEMPTED, FinetuneSpec, Phase, StepMetrics
-from tasks.train import Event, TrainSettings, launch, train
+from tasks.train import Event, TrainSettings, collect, launch, run_elsewhere, train
 from tests.jobs import job
 
 # Sums are taken in another order by every layout, in float32; Adam's first steps, which divide by
@@ -304,3 +304,35 @@ def test_two_launchers_train_one_adapter(
     other.join()
     assert re.search('"processes": 2', (spec.output_path / METRICS).read_text("utf-8"))
     assert distance(reference[0], adapter_of(spec.output_path)) < TOLERANCE
+
+
+# -- elsewhere -----------------------------------------------------------------------
+
+
+def test_another_deployment_trains_what_a_retrain_asks_for(
+    prefect_api: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    changed = settings(processes=1)
+    spec = job(tmp_path, tiny_model, changed)
+    with pytest.raises(TrainingError, match="there is no deployment train/elsewhere"):
+        run_elsewhere(spec, changed, "train/elsewhere")
+    serving = subprocess.Popen(
+        [sys.executable, "-c", "from flows.train import train; train.serve('here')"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until = time.monotonic() + 60
+        while True:
+            try:
+                run_elsewhere(spec, changed, "train/here")
+                break
+            except TrainingError as error:
+                assert "there is no deployment" in str(error), error
+                assert time.monotonic() < until
+                time.sleep(1)
+    finally:
+        serving.terminate()
+        serving.wait()
+    trained = collect(spec)
+    assert trained.metrics.steps == changed.max_steps

@@ -179,7 +179,7 @@ def plan(
     gpus: Annotated[
         int | None, typer.Option(min=1, help="Of another machine: how many GPUs it has.")
     ] = None,
-    gpu_memory: Annotated[float, typer.Option(min=1, help="GB of each of them.")] = 80,
+    gpu_memory: Annotated[float, typer.Option(min=0.1, help="GB of each of them.")] = 80,
     tflops: Annotated[
         float, typer.Option(min=1, help="Dense bf16 rate of each: 989 is an H100's, 312 an A100's.")
     ] = 989,

@@ -1,0 +1,173 @@
+"""`evergreen plan` against what a training takes: peak memory of a rank, and tokens a second.
+
+    python -m bench.plan [--steps 4]
+
+Human conversations, the bundled model in bfloat16 and two models of other sizes with random
+weights. Then predictions, not measurements: Llama-3-8B and 70B on eight GPUs of 80 GB. The last
+line is one JSON object.
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench.train import conversations, snapshot
+from data_contracts.workspace import Workspace
+from models.base import Base, ModelSettings, load_config, load_tokenizer, resolve_base
+from models.chat import encode_all
+from models.plan import Machine, Plan, Work, plan, shape_of
+from models.spec import Recipe
+from tasks.plan import GPU_SHARE, this_machine
+from tasks.train import TrainSettings, spec_of, train
+
+CASES: list[dict[str, Any]] = [
+    {"processes": 2, "max_length": 512},
+    {"processes": 1, "max_length": 512},
+    {"processes": 2, "max_length": 256},
+    {"processes": 2, "max_length": 512, "micro_batch_tokens": 2048, "batch_size": 16},
+    {"processes": 2, "max_length": 512, "gradient_checkpointing": True},
+]
+OTHER_SIZES = {"40M": (384, 1024, 12), "360M": (960, 2560, 32)}
+LLAMA = {
+    "Llama-3-8B": (4096, 14336, 32, 32),
+    "Llama-3-70B": (8192, 28672, 80, 64),
+}
+
+
+def llama(hidden: int, inner: int, layers: int, heads: int, vocabulary: int, tied: bool) -> Any:
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=max(1, heads // (3 if tied else heads // 8)),
+        tie_word_embeddings=tied,
+    )
+
+
+def another_size(name: str, like: Base, folder: Path, store: Path) -> Base:
+    """A Llama of random weights with the bundled model's tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    hidden, inner, layers = OTHER_SIZES[name]
+    config = llama(hidden, inner, layers, hidden // 64, 49_152, tied=True)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.save_pretrained(folder / name)
+    load_tokenizer(like).save_pretrained(folder / name)
+    return resolve_base(ModelSettings(base=str(folder / name)), store)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=4)
+    options = parser.parse_args()
+    workspace = Workspace.current()
+    workspace.create()
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(workspace.home / "torch_extensions"))
+    bundled = resolve_base(ModelSettings(), workspace.models)
+    records = conversations(120)
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        here = Workspace(home=Path(name))
+        here.create()
+        data = snapshot(records, here.snapshots)
+        bases = {
+            "135M": bundled,
+            **{size: another_size(size, bundled, here.home, here.models) for size in OTHER_SIZES},
+        }
+        cases = [("135M", case) for case in CASES]
+        cases += [(size, CASES[0]) for size in OTHER_SIZES]
+        for size, case in cases:
+            settings = TrainSettings(
+                max_steps=options.steps, validation_share=0, checkpoint_steps=10**6, **case
+            )
+            base = bases[size]
+            predicted = predict(base, records, settings)
+            measured = train(spec_of(data, base, settings, None, here), settings).metrics
+            rows.append(
+                {
+                    "model": size,
+                    **case,
+                    "predicted_mb": round(predicted.memory.total / 2**20),
+                    "measured_mb": measured.peak_memory_bytes // 2**20,
+                    "memory_ratio": round(predicted.memory.total / measured.peak_memory_bytes, 3),
+                    "predicted_tokens_per_second": round(predicted.tokens_per_second),
+                    "measured_tokens_per_second": round(measured.tokens_per_second),
+                    "time_ratio": round(
+                        measured.tokens_per_second / predicted.tokens_per_second, 3
+                    ),
+                }
+            )
+            print(json.dumps(rows[-1]), flush=True)
+    shown = []
+    for name, (hidden, inner, layers, heads) in LLAMA.items():
+        for stage, again in ((2, False), (3, True)):
+            recipe = Recipe(zero_stage=stage, gradient_checkpointing=again, max_length=2048)
+            made = on_eight_gpus(llama(hidden, inner, layers, heads, 128_256, tied=False), recipe)
+            shown.append(
+                {
+                    "model": name,
+                    "zero_stage": stage,
+                    "gradient_checkpointing": again,
+                    "predicted_gb": round(made.memory.total / 1e9, 1),
+                    "fits": made.fits,
+                    "predicted_tokens_per_second": round(made.tokens_per_second),
+                }
+            )
+            print(json.dumps(shown[-1]), flush=True)
+    worst = max(rows, key=lambda row: abs(row["memory_ratio"] - 1))
+    print(
+        json.dumps(
+            {
+                "ratios": {
+                    "memory_worst": worst["memory_ratio"],
+                    "time": [row["time_ratio"] for row in rows],
+                },
+                "measured": rows,
+                "predicted_only": shown,
+                "sizes": {"conversations": len(records), "steps": options.steps},
+                "machine": {"cpu": platform.machine(), "cores": psutil.cpu_count()},
+            }
+        )
+    )
+
+
+def predict(base: Base, records: list[Any], settings: TrainSettings) -> Plan:
+    import torch
+
+    tokenizer = load_tokenizer(base)
+    encoded, _ = encode_all(
+        tokenizer, ((one.id, one.messages) for one in records), settings.max_length
+    )
+    lengths = [len(one.input_ids) for one in encoded]
+    work = Work(
+        conversations=len(encoded),
+        tokens=sum(lengths) / len(lengths),
+        supervised=sum(one.supervised for one in encoded) / sum(lengths),
+        longest=max(lengths),
+    )
+    shape = shape_of(load_config(base), settings)
+    return plan(shape, settings, work, this_machine(settings, torch.bfloat16))
+
+
+def on_eight_gpus(config: Any, recipe: Recipe) -> Plan:
+    machine = Machine(
+        ranks=8, memory_bytes=80e9, flops=989e12, share=GPU_SHARE, gpu=True, name="8 x 80 GB"
+    )
+    work = Work(conversations=10_000, tokens=1000, supervised=0.4, longest=2048)
+    return plan(shape_of(config, recipe), recipe, work, machine)
+
+
+if __name__ == "__main__":
+    main()
