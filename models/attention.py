@@ -59,17 +59,10 @@ def isolated_attention(
     if query.is_cuda and dropout == 0:
         return _by_flash(query, key, value, scaling, sliding_window, lengths), None
     window = sliding_window or query.shape[2]
-    parts = []
-    for start, length in zip(starts(lengths), lengths, strict=True):
-        own = slice(start, start + length)
-        parts.append(
-            _alone(query[:, :, own], key[:, :, own], value[:, :, own], scaling, dropout, window)
-        )
+    # Split, not sliced: the gradient of each slice would be as large as the whole.
+    split = zip(*(one.split(lengths, dim=2) for one in (query, key, value)), strict=True)
+    parts = [_alone(*alone, scaling, dropout, window) for alone in split]
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
-
-
-def starts(lengths: tuple[int, ...]) -> list[int]:
-    return [sum(lengths[:number]) for number in range(len(lengths))]
 
 
 def _alone(

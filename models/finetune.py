@@ -272,6 +272,9 @@ def last_checkpoint(
     if found != shapes:
         say("the checkpoint is of another model, and passed over")
         return None, Progress(), {}
+    best = spec.output_path / CANDIDATES / f"step-{progress.best_step or 0:07d}"
+    if not best.exists():  # the one after it was better, but no checkpoint says so yet
+        progress = progress.model_copy(update={"best_step": None, "best_loss": None, "worse": 0})
     say(f"going on from step {progress.step}")
     return checkpoint, progress, stored
 
@@ -323,7 +326,7 @@ def train(job: Job, stop: threading.Event, *, validating: bool) -> None:
             paused = time.perf_counter()
             keep(job)
             began += time.perf_counter() - paused
-        if stopping:
+        if stopping and not last:
             raise Preempted
     faulthandler.cancel_dump_traceback_later()
 

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from data_contracts.errors import TrainingError
+from infra.local import free_port
 from models import checkpoints
 from models.adapters import WEIGHTS, Adapter
 from models.spec import CHECKPOINTS, METRICS, PREEMPTED, FinetuneSpec, Phase, StepMetrics
@@ -153,7 +154,10 @@ def killed_in(step: int, victim: str) -> Callable[[Event], None]:
 def find(victim: str) -> psutil.Process:
     """The launcher or a rank of the job that this process runs."""
     for process in psutil.Process().children(recursive=True):
-        line, environment = process.cmdline(), process.environ()
+        try:
+            line, environment = process.cmdline(), process.environ()
+        except psutil.Error:  # it ended just now
+            continue
         launcher = line[1:3] == ["-m", "torch.distributed.run"]
         if launcher and victim == "launcher":
             return process
@@ -224,7 +228,7 @@ def test_sigterm_writes_a_checkpoint_and_has_a_code_of_its_own(
     file.write_text(spec.model_dump_json(), encoding="utf-8")
     alone = {
         "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29611",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
     }  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "models.finetune", str(file)],
@@ -272,18 +276,23 @@ def test_a_loss_that_explodes_stops_the_job_with_the_step_and_the_conversations(
 
 
 def test_a_step_that_hangs_ends_the_job(tiny_model: Path, tmp_path: Path) -> None:
-    changed = settings(processes=2, hang_seconds=4, max_restarts=0, max_steps=30, epochs=9)
+    changed = settings(processes=2, hang_seconds=8, max_restarts=0, max_steps=30, epochs=9)
     spec = job(tmp_path, tiny_model, changed)
+    timers: list[threading.Timer] = []
 
     def follow(event: Event) -> None:
         if isinstance(event, StepMetrics) and event.step == 3:
-            find("rank 1").suspend()
-            threading.Timer(20, lambda: find("rank 1").resume()).start()
+            rank = find("rank 1")
+            rank.suspend()
+            # What is stopped does not hear that it is to end.
+            timers.append(threading.Timer(16, lambda: rank.is_running() and rank.resume()))
+            timers[0].start()
 
     with pytest.raises(TrainingError):
         train(spec, changed, follow)
+    timers[0].join()
     log = (spec.output_path / "train.log").read_text("utf-8")
-    assert "Timeout (0:00:04)!" in log
+    assert "Timeout (0:00:08)!" in log
     assert "one_step" in log, "it does not say where it hung"
 
 
@@ -293,7 +302,7 @@ def test_a_step_that_hangs_ends_the_job(tiny_model: Path, tmp_path: Path) -> Non
 def test_two_launchers_train_one_adapter(
     reference: tuple[dict[str, torch.Tensor], list[float]], tiny_model: Path, tmp_path: Path
 ) -> None:
-    changed = settings(processes=1, nodes=2, rendezvous="127.0.0.1:29655", zero_stage=2)
+    changed = settings(processes=1, nodes=2, rendezvous=f"127.0.0.1:{free_port()}", zero_stage=2)
     spec: FinetuneSpec = job(tmp_path, tiny_model, changed)
     spec.output_path.mkdir(parents=True)
     file = spec.output_path / "spec.json"
