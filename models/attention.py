@@ -60,8 +60,8 @@ def isolated_attention(
         return _by_flash(query, key, value, scaling, sliding_window, lengths), None
     window = sliding_window or query.shape[2]
     # Split, not sliced: the gradient of each slice would be as large as the whole.
-    split = zip(*(one.split(lengths, dim=2) for one in (query, key, value)), strict=True)
-    parts = [_alone(*alone, scaling, dropout, window) for alone in split]
+    split = zip(*(torch.split(one, list(lengths), 2) for one in (query, key, value)), strict=True)
+    parts = [_alone(q, k, v, scaling, dropout, window) for q, k, v in split]
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 

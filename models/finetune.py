@@ -208,7 +208,7 @@ def prepare(spec: FinetuneSpec, examples: list[Example], tokenizer: Any) -> Job:
     model = attach_lora(model, recipe, spec.start)
     if recipe.zero_stage < 3:
         fuse(model)
-    objective = Objective(model, tokenizer.pad_token_id)
+    objective = Objective(model, tokenizer.pad_token_id, whole_head=recipe.zero_stage == 3)
     parameters = trained(objective)
     shapes = {name: tuple(one.shape) for name, one in parameters.items()}
     checkpoint, progress, stored = last_checkpoint(spec, shapes)

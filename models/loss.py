@@ -22,11 +22,11 @@ class _ChunkedLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: Head, chunk_size: int) -> Tensor:
         total = torch.zeros((), device=hidden.device)
         gradient = torch.empty_like(hidden)
-        for at in range(0, len(targets), CHUNK):
-            part = slice(at, at + CHUNK)
+        for at in range(0, max(1, len(targets)), chunk_size):
+            part = slice(at, at + chunk_size)
             with torch.enable_grad():
                 chunk = hidden[part].detach().requires_grad_()
                 loss = summed(head(chunk), targets[part])
@@ -36,9 +36,9 @@ class _ChunkedLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *above: Any) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *above: Any) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * above[0].to(gradient.dtype), None, None
+        return gradient * above[0].to(gradient.dtype), None, None, None
 
 
 def summed(logits: Tensor, targets: Tensor) -> Tensor:
@@ -46,13 +46,14 @@ def summed(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
 
 
-def chunked_loss(hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
+def chunked_loss(hidden: Tensor, targets: Tensor, head: Head, chunk_size: int = CHUNK) -> Tensor:
     """Cross-entropy of `targets` [tokens] given `hidden` [tokens, size], summed (nats).
 
     Args:
         hidden: the last hidden states that predict the targets.
         targets: token ids.
-        head: hidden states to logits; its weights get no gradient.
+        head: hidden states to logits; its weights get no gradient. Called at least once.
+        chunk_size: tokens that have logits at a time.
     """
-    loss: Tensor = _ChunkedLoss.apply(hidden, targets, head)  # type: ignore[no-untyped-call]
+    loss: Tensor = _ChunkedLoss.apply(hidden, targets, head, chunk_size)  # type: ignore[no-untyped-call]
     return loss

@@ -1,5 +1,6 @@
 """What is minimised: the summed loss of supervised tokens, packed where the model allows it."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from models.attention import NAME as ISOLATED
 from models.attention import register
 from models.chat import Example, collate
-from models.loss import chunked_loss, summed
+from models.loss import CHUNK, chunked_loss, summed
 from models.packing import pack
 
 # bfloat16 has 8 bits of mantissa; attending to another conversation changes far more.
@@ -22,13 +23,16 @@ class Objective(nn.Module):
     Args:
         model: the PEFT model.
         pad_id: the tokenizer's padding id.
+        whole_head: whether all logits of a pass are made in one call, as ZeRO-3 needs: every call
+            gathers the head's weights from all ranks, which must make as many.
     """
 
-    def __init__(self, model: Any, pad_id: int) -> None:
+    def __init__(self, model: Any, pad_id: int, *, whole_head: bool = False) -> None:
         super().__init__()
         self.model = model
         self.packed = False
         self._pad_id = pad_id
+        self._chunk_size = sys.maxsize if whole_head else CHUNK
         causal = model.get_base_model()
         self._plain = causal.config._attn_implementation
         head = causal.get_output_embeddings()
@@ -43,7 +47,9 @@ class Objective(nn.Module):
             return summed(logits.flatten(0, 1)[keep], targets)
         body = getattr(causal, causal.base_model_prefix)
         hidden = body(**inputs, use_cache=False).last_hidden_state
-        return chunked_loss(hidden.flatten(0, 1)[keep], targets, causal.get_output_embeddings())
+        return chunked_loss(
+            hidden.flatten(0, 1)[keep], targets, causal.get_output_embeddings(), self._chunk_size
+        )
 
     def batch(self, examples: Sequence[Example], device: Any) -> dict[str, Any]:
         """The arguments of the forward pass; without examples, of one that has no loss."""

@@ -89,6 +89,20 @@ def test_every_layout_learns_the_same(
     assert distance(reference[0], adapter_of(spec.output_path)) < TOLERANCE
 
 
+def test_ranks_that_have_less_to_do_still_take_part(tiny_model: Path, tmp_path: Path) -> None:
+    """Of three conversations one rank has two, each a pass of its own, and the other one."""
+    losses: list[list[float]] = []
+    for changes in ({"processes": 1}, {"processes": 2, "zero_stage": 3}):
+        changed = settings(batch_size=3, micro_batch_tokens=16, max_steps=8, **changes)
+        losses.append([])
+        train(
+            job(tmp_path / str(len(losses)), tiny_model, changed),
+            changed,
+            lambda e: losses[-1].append(e.loss) if isinstance(e, StepMetrics) else None,
+        )
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
 @pytest.mark.parametrize("changes", [{"dora": True}, {"rslora": True, "lora_dropout": 0.1}])
 def test_variants_of_lora_train_and_load_back(
     tiny_model: Path, tmp_path: Path, changes: dict[str, object]

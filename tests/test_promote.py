@@ -26,6 +26,7 @@ SCORE = ModelScore(
 METRICS = FinetuneMetrics(
     steps=1, processes=1, conversations=1, skipped=0, truncated=0, tokens_cut=0, tokens=1,
     supervised_tokens=1, trainable_parameters=1, first_loss=1, last_loss=1, probe_loss=1,
+    packed=True, resumed_from=(), best_step=1, peak_memory_bytes=1, start_seconds=1,
     probe_ids=(), train_seconds=1, total_seconds=1, tokens_per_second=1, device="cpu",
     dtype="float32",
 )  # fmt: skip
