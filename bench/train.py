@@ -110,6 +110,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--peer-steps", type=int, default=5)
     parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--peers", nargs="+", choices=PEER_OPTIONS, default=list(PEER_OPTIONS))
+    parser.add_argument("--variants", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
 
     workspace = Workspace.current()
@@ -167,9 +169,10 @@ def main() -> None:
         ours("Evergreen", settings)
         ours("Evergreen, as many steps as TRL", settings.model_copy(update=same))
         few = {"max_steps": max(1, options.steps // 3)}
-        ours("Evergreen, padded", settings.model_copy(update={"packing": False, **few}))
-        ours("Evergreen, ZeRO-3", settings.model_copy(update={"zero_stage": 3, **few}))
-        for peer_name in PEER_OPTIONS:
+        if options.variants:
+            ours("Evergreen, padded", settings.model_copy(update={"packing": False, **few}))
+            ours("Evergreen, ZeRO-3", settings.model_copy(update={"zero_stage": 3, **few}))
+        for peer_name in options.peers:
             told = peer(peer_name, base, jsonl, settings, options.peer_steps, folder)
             rows.append(
                 {
@@ -187,7 +190,7 @@ def main() -> None:
         json.dumps(
             {
                 "ratios": {
-                    **{name: round(speed["Evergreen"] / speed[name], 2) for name in PEER_OPTIONS},
+                    **{name: round(speed["Evergreen"] / speed[name], 2) for name in options.peers},
                     "share_of_ceiling": round(speed["Evergreen"] / most, 3),
                 },
                 "ceiling_tokens_per_second": round(most),
