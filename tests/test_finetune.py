@@ -212,7 +212,7 @@ def test_a_killed_process_costs_at_most_one_interval(
     if victim != "launcher":
         assert f"{victim} was killed by signal 9" in died
     (resumed,) = trained.metrics.resumed_from
-    assert step - changed.checkpoint_steps <= resumed <= step + changed.checkpoint_steps
+    assert resumed >= step - changed.checkpoint_steps
     assert list(losses.values()) == pytest.approx(unbroken, rel=1e-4)
 
 

@@ -19,7 +19,7 @@ MOMENTS = {
     "validate": "Task run 'scrub' - Finished",
     "split": "Task run 'validate' - Finished",
     "train": "train: starting DeepSpeed",
-    "train's end": "train: gathering and saving",
+    "train's end": "train: saving the adapter",
     "evaluate": "Task run 'train' - Finished",
     "promote": "Task run 'evaluate base' - Finished",
 }

@@ -55,8 +55,13 @@ def searched(search: Search, texts: list[str]) -> list[Any]:
 
 
 def worker_processes() -> list[psutil.Process]:
-    family = psutil.Process().children(recursive=True)
-    return [one for one in family if "multiprocessing.spawn" in " ".join(one.cmdline())]
+    """Children of the process that they are forked from."""
+    return [
+        worker
+        for server in psutil.Process().children()
+        if "multiprocessing.forkserver" in " ".join(server.cmdline())
+        for worker in server.children()
+    ]
 
 
 def test_processes_find_what_one_finds(pool: Search, detector: BuiltDetector) -> None:
