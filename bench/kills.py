@@ -10,7 +10,6 @@ again, as a flow run is. The last line is one JSON object.
 
 import argparse
 import json
-import os
 import platform
 import random
 import subprocess
@@ -22,9 +21,8 @@ from typing import Any
 
 import psutil
 
-from bench.train import conversations, snapshot
+from bench.train import conversations, prepared, snapshot
 from data_contracts.workspace import Workspace
-from models.base import ModelSettings, resolve_base
 from models.spec import FinetuneSpec, StepMetrics
 from tasks.train import TrainSettings, spec_of, train
 
@@ -91,10 +89,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    workspace = Workspace.current()
-    workspace.create()
-    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(workspace.home / "torch_extensions"))
-    base = resolve_base(ModelSettings(), workspace.models)
+    _, base = prepared()
     settings = TrainSettings(
         max_steps=options.steps,
         max_length=96,
@@ -110,22 +105,22 @@ def main() -> None:
         here = Workspace(home=Path(name))
         data = snapshot(conversations(100), here.snapshots)
 
-        def spec_file(number: int) -> tuple[Path, FinetuneSpec]:
+        def spec_file(number: int) -> Path:
             spec = spec_of(data, base, settings, None, here)
             spec = spec.model_copy(update={"output": str(here.home / f"job-{number}")})
             file = here.home / f"spec-{number}.json"
             file.write_text(spec.model_dump_json(), encoding="utf-8")
-            return file, spec
+            return file
 
         began = time.perf_counter()
         unbroken_log = here.home / "unbroken.log"
-        assert start(spec_file(0)[0], settings, unbroken_log).wait() == 0
+        assert start(spec_file(0), settings, unbroken_log).wait() == 0
         took = time.perf_counter() - began
         unbroken = dict(told(unbroken_log)[0])
         print(f"unbroken: {took:.0f} s", flush=True)
         for number in range(1, options.runs + 1):
             victim = VICTIMS[(number - 1) % len(VICTIMS)]
-            file, _ = spec_file(number)
+            file = spec_file(number)
             log = here.home / f"{number}.log"
             asker = start(file, settings, log)
             moment = draw.uniform(0.05, 0.95) * took

@@ -9,7 +9,6 @@ line is one JSON object.
 
 import argparse
 import json
-import os
 import platform
 import tempfile
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from bench.train import conversations, snapshot
+from bench.train import conversations, prepared, snapshot
 from data_contracts.workspace import Workspace
 from models.base import Base, ModelSettings, load_config, load_tokenizer, resolve_base
 from models.chat import encode_all
@@ -72,10 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=4)
     options = parser.parse_args()
-    workspace = Workspace.current()
-    workspace.create()
-    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(workspace.home / "torch_extensions"))
-    bundled = resolve_base(ModelSettings(), workspace.models)
+    _, bundled = prepared()
     records = conversations(120)
     rows = []
     with tempfile.TemporaryDirectory() as name:
@@ -150,15 +146,8 @@ def predict(base: Base, records: list[Any], settings: TrainSettings) -> Plan:
     encoded, _ = encode_all(
         tokenizer, ((one.id, one.messages) for one in records), settings.max_length
     )
-    lengths = [len(one.input_ids) for one in encoded]
-    work = Work(
-        conversations=len(encoded),
-        tokens=sum(lengths) / len(lengths),
-        supervised=sum(one.supervised for one in encoded) / sum(lengths),
-        longest=max(lengths),
-    )
     shape = shape_of(load_config(base), settings)
-    return plan(shape, settings, work, this_machine(settings, torch.bfloat16))
+    return plan(shape, settings, Work.of(encoded), this_machine(settings, torch.bfloat16))
 
 
 def on_eight_gpus(config: Any, recipe: Recipe) -> Plan:

@@ -26,7 +26,7 @@ import torch
 
 from bench.peers.environment import PEERS, python_of
 from data_contracts.records import Record
-from data_contracts.snapshots import Snapshot, SnapshotWriter
+from data_contracts.snapshots import Snapshot, write_records
 from data_contracts.workspace import Workspace
 from models.adapters import Adapter, load_model
 from models.base import Base, ModelSettings, load_config, load_tokenizer, resolve_base
@@ -56,10 +56,15 @@ def conversations(count: int) -> list[Record]:
 
 
 def snapshot(records: list[Record], folder: Path) -> Snapshot:
-    with SnapshotWriter(str(folder), "bench", parent=None, provenance={}) as writer:
-        for record in records:
-            writer.write(record)
-        return writer.commit(rows_in=len(records))
+    return write_records(str(folder), "bench", records, parent=None, provenance={})
+
+
+def prepared() -> tuple[Workspace, Base]:
+    """The workspace, where DeepSpeed's kernels are kept too, and the bundled model."""
+    workspace = Workspace.current()
+    workspace.create()
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(workspace.home / "torch_extensions"))
+    return workspace, resolve_base(ModelSettings(), workspace.models)
 
 
 def ceiling(base: Base, settings: TrainSettings, supervised: float) -> tuple[float, float]:
@@ -114,10 +119,7 @@ def main() -> None:
     parser.add_argument("--variants", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
 
-    workspace = Workspace.current()
-    workspace.create()
-    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(workspace.home / "torch_extensions"))
-    base = resolve_base(ModelSettings(), workspace.models)
+    _, base = prepared()
     settings = TrainSettings(
         max_steps=options.steps, validation_share=0, processes=options.ranks, checkpoint_steps=10**6
     )

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ from models.engine import (
 )
 from models.lora import attach_lora, fuse
 from models.objective import Objective
-from models.packing import Layout, layout, steps
+from models.packing import layout, steps
 from models.plan import fitting_tokens, shape_of
 from models.probe import Probe
 from models.spec import (
@@ -86,9 +86,11 @@ class Job:
     parameters: Named
     budget: int
     vocabulary: int
-    validator: Validator | None
     progress: Progress
-    resumed: list[int] = field(default_factory=list)
+    validator: Validator | None = None
+
+    def __post_init__(self) -> None:
+        self.lengths = [len(example.input_ids) for example in self.examples]
 
     @property
     def rank(self) -> int:
@@ -127,7 +129,6 @@ def finetune(spec_file: Path) -> None:
     deepspeed.init_distributed("nccl" if torch.cuda.is_available() else "gloo", verbose=False)
 
     learn, validation = held_out(spec)
-    validator = None
     say("loading the base model and the conversations")
     tokenizer = load_tokenizer(spec.base)
     examples, report = encode_all(
@@ -141,13 +142,13 @@ def finetune(spec_file: Path) -> None:
         )
     job = prepare(spec, examples, tokenizer)
     if validation and dist.get_rank() == 0:
-        job.validator = validator = Validator(spec_file, on_gpu=has_room(spec))
+        job.validator = Validator(spec_file, on_gpu=has_room(spec))
     start_seconds = time.perf_counter() - started
     try:
         train(job, stop, validating=bool(validation))
     finally:
-        if validator is not None:
-            validator.close()
+        if job.validator is not None:
+            job.validator.close()
 
     say("saving the adapter")
     peak = torch.tensor(float(peak_memory()), device=job.engine.device)
@@ -171,7 +172,7 @@ def finetune(spec_file: Path) -> None:
             supervised_tokens=job.progress.supervised_tokens,
             trainable_parameters=count(job.parameters),
             packed=job.objective.packed,
-            resumed_from=tuple(job.resumed),
+            resumed_from=job.progress.resumed_from,
             best_step=best,
             validation_loss=job.progress.best_loss,
             first_loss=losses[0],
@@ -197,6 +198,7 @@ def prepare(spec: FinetuneSpec, examples: list[Example], tokenizer: Any) -> Job:
     """Model, adapter, engine and how far an earlier attempt came."""
     recipe, dtype = spec.recipe, torch_dtype(spec.base.dtype)
     config = engine_config(recipe, dtype)
+    # Traced before the engine is known to transformers, which would partition what is traced.
     shape = shape_of(load_config(spec.base), recipe, dtype.itemsize)
     # Under ZeRO-3 transformers must know of the engine before it loads the weights.
     _zero3 = know_zero3(config) if recipe.zero_stage == 3 else None
@@ -241,9 +243,7 @@ def prepare(spec: FinetuneSpec, examples: list[Example], tokenizer: Any) -> Job:
         parameters=parameters,
         budget=recipe.micro_batch_tokens or agreed(fitting_tokens(shape)),
         vocabulary=shape.vocabulary,
-        validator=None,
         progress=progress,
-        resumed=[*progress.resumed_from, progress.step] if checkpoint is not None else [],
     )
 
 
@@ -276,7 +276,8 @@ def last_checkpoint(
     if not best.exists():  # the one after it was better, but no checkpoint says so yet
         progress = progress.model_copy(update={"best_step": None, "best_loss": None, "worse": 0})
     say(f"going on from step {progress.step}")
-    return checkpoint, progress, stored
+    resumed_from = (*progress.resumed_from, progress.step)
+    return checkpoint, progress.model_copy(update={"resumed_from": resumed_from}), stored
 
 
 def train(job: Job, stop: threading.Event, *, validating: bool) -> None:
@@ -288,18 +289,17 @@ def train(job: Job, stop: threading.Event, *, validating: bool) -> None:
     for number in range(first, total):
         faulthandler.dump_traceback_later(recipe.hang_seconds, exit=True)
         rate = learning_rate(number, total, recipe)
-        loss, stopping = one_step(job, job.order[number], number, rate, stopping=stop.is_set())
-        took = [job.examples[index] for index in job.order[number]]
+        chosen = job.order[number]
+        loss, stopping = one_step(job, chosen, number, rate, stopping=stop.is_set())
         seconds = time.perf_counter() - began
         job.progress = job.progress.model_copy(
             update={
                 "step": number + 1,
                 "losses": (*job.progress.losses, loss),
-                "tokens": job.progress.tokens + sum(len(one.input_ids) for one in took),
+                "tokens": job.progress.tokens + sum(job.lengths[index] for index in chosen),
                 "supervised_tokens": job.progress.supervised_tokens
-                + sum(one.supervised for one in took),
+                + sum(job.examples[index].supervised for index in chosen),
                 "seconds": seconds,
-                "resumed_from": tuple(job.resumed),
             }
         )
         if job.rank == 0:
@@ -315,17 +315,15 @@ def train(job: Job, stop: threading.Event, *, validating: bool) -> None:
                 )
             )
         last = number + 1 == total
+        paused = time.perf_counter()  # what is written and validated is no time of training
         if (number + 1) % every == 0 or last:
-            paused = time.perf_counter()
             consider(job, validating=validating)
-            began += time.perf_counter() - paused
             if job.progress.worse >= recipe.patience:
                 say(f"stopped at step {number + 1}: {recipe.patience} validations without a best")
                 break
         if not last and (stopping or (number + 1) % recipe.checkpoint_steps == 0):
-            paused = time.perf_counter()
             keep(job)
-            began += time.perf_counter() - paused
+        began += time.perf_counter() - paused
         if stopping and not last:
             raise Preempted
     faulthandler.cancel_dump_traceback_later()
@@ -343,8 +341,7 @@ def one_step(
     set_rate(job.optimizer, rate)
     if job.recipe.lora_dropout:
         torch.manual_seed(hash((job.recipe.seed, number, job.rank)))
-    lengths = [len(example.input_ids) for example in examples]
-    plan: Layout = layout(lengths, chosen, job.world, job.budget, padded=not job.objective.packed)
+    plan = layout(job.lengths, chosen, job.world, job.budget, padded=not job.objective.packed)
     supervised = sum(examples[index].supervised for index in chosen)
     told = torch.zeros(2, dtype=torch.float64)
     broken: list[str] = []

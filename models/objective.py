@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.attention import NAME as ISOLATED
 from models.attention import register
-from models.chat import Example, collate
+from models.chat import IGNORED, Example, collate
 from models.loss import CHUNK, chunked_loss, summed
 from models.packing import pack
 
@@ -59,8 +59,9 @@ class Objective(nn.Module):
             keep, targets = inputs.pop("keep"), inputs.pop("targets")
         else:
             inputs = collate(examples, self._pad_id)
-            following = nn.functional.pad(inputs.pop("labels")[:, 1:], (0, 1), value=-100).flatten()
-            keep = (following >= 0).nonzero().squeeze(1)
+            labels = inputs.pop("labels")[:, 1:]
+            following = nn.functional.pad(labels, (0, 1), value=IGNORED).flatten()
+            keep = (following != IGNORED).nonzero().squeeze(1)
             targets = following[keep]
         return {
             "keep": keep.to(device),
@@ -111,8 +112,9 @@ class Objective(nn.Module):
 
 def shortened(example: Example, tokens: int = 64) -> Example:
     """At most so many tokens of it, about its first supervised one."""
-    at = max(0, next(i for i, label in enumerate(example.labels) if label >= 0) - tokens // 2)
-    part = slice(at, at + tokens)
+    first = next(at for at, label in enumerate(example.labels) if label != IGNORED)
+    start = max(0, first - tokens // 2)
+    part = slice(start, start + tokens)
     return Example(example.id, example.input_ids[part], example.labels[part])
 
 

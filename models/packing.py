@@ -33,17 +33,21 @@ class Layout(BaseModel):
         return [index for rank in self.ranks for batch in rank for index in batch]
 
 
+def step_count(count: int, batch_size: int, epochs: float, max_steps: int | None) -> int:
+    wanted = max(1, round(math.ceil(count / batch_size) * epochs))
+    return min(wanted, max_steps or wanted)
+
+
 def steps(count: int, batch_size: int, epochs: float, max_steps: int | None, seed: int) -> Groups:
     """Indices of the examples of each step; every epoch takes all of them in another order."""
     order = random.Random(seed)
-    per_epoch = math.ceil(count / batch_size)
-    wanted = max(1, round(per_epoch * epochs))
+    wanted = step_count(count, batch_size, epochs, max_steps)
     taken: Groups = []
     while len(taken) < wanted:
         indices = list(range(count))
         order.shuffle(indices)
         taken += [indices[at : at + batch_size] for at in range(0, count, batch_size)]
-    return taken[: min(wanted, max_steps or wanted)]
+    return taken[:wanted]
 
 
 def layout(

@@ -5,12 +5,14 @@ tensors that have shapes and no memory, and what it keeps for the backward pass 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.chat import Example
+from models.packing import step_count
 from models.spec import Recipe
 
 GIGABYTE = 2**30
@@ -167,9 +169,14 @@ def fitting_tokens(shape: Shape) -> int:
     """Tokens of a micro-batch that fit into the memory this rank has left, its model loaded."""
     import torch
 
-    most = GPU_TOKENS if torch.cuda.is_available() else CPU_TOKENS
     left = free_bytes() * SHARE - loss_bytes(shape)
-    return max(1, min(most, int(left / shape.token_bytes)))
+    return tokens_within(left, shape, gpu=torch.cuda.is_available())
+
+
+def tokens_within(room: float, shape: Shape, *, gpu: bool) -> int:
+    """Tokens whose activations take `room` bytes, or as many as make the device fast."""
+    most = GPU_TOKENS if gpu else CPU_TOKENS
+    return max(1, min(most, int(room / shape.token_bytes)))
 
 
 def free_bytes() -> float:
@@ -214,6 +221,17 @@ class Work(BaseModel):
     supervised: float = Field(description="Share of the tokens that carry loss.")
     longest: int = Field(description="Tokens of the longest conversation.")
 
+    @classmethod
+    def of(cls, examples: Sequence[Example], conversations: int | None = None) -> "Work":
+        """As these encoded conversations are, or so many that are like them."""
+        lengths = [len(example.input_ids) for example in examples]
+        return cls(
+            conversations=conversations or len(examples),
+            tokens=sum(lengths) / len(lengths),
+            supervised=sum(example.supervised for example in examples) / sum(lengths),
+            longest=max(lengths),
+        )
+
 
 class Plan(BaseModel):
     """A training as it will be, if the estimates hold."""
@@ -250,15 +268,13 @@ def plan(
         element_bytes: of one weight.
         price: of an hour of the whole machine.
     """
-    steps = max(1, round(-(-work.conversations // recipe.batch_size) * recipe.epochs))
-    steps = min(steps, recipe.max_steps or steps)
+    steps = step_count(work.conversations, recipe.batch_size, recipe.epochs, recipe.max_steps)
     of_a_step = min(recipe.batch_size, work.conversations) * work.tokens
     # A rank's share of a step, and one conversation more, as they do not divide evenly.
     own = max(float(work.longest), of_a_step / machine.ranks + work.tokens / 2)
     fixed = memory_of(shape, recipe, machine, 0, element_bytes)
     room = machine.memory_bytes * (1.0 if machine.gpu else SHARE) - fixed.total
-    most = GPU_TOKENS if machine.gpu else CPU_TOKENS
-    budget = recipe.micro_batch_tokens or max(1, min(most, int(room / shape.token_bytes)))
+    budget = recipe.micro_batch_tokens or tokens_within(room, shape, gpu=machine.gpu)
     at_once = min(own, max(budget, work.longest))
     memory = memory_of(shape, recipe, machine, at_once, element_bytes)
     tokens = steps * of_a_step

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.chat import Example
+from models.chat import IGNORED, Example
 
 # Supervised tokens of each conversation, from its first on.
 TOKENS = 8
@@ -27,7 +27,7 @@ class Probe:
         with torch.no_grad():
             for example in examples:
                 labels = torch.tensor(example.labels[1:])
-                keep = (labels >= 0).nonzero().squeeze(1)[:TOKENS]
+                keep = (labels != IGNORED).nonzero().squeeze(1)[:TOKENS]
                 ids = torch.tensor([example.input_ids[: int(keep[-1]) + 1]]).to(model.device)
                 out = model(input_ids=ids, use_cache=False).logits[0]
                 logits.append(out[keep.to(out.device)].float().cpu())

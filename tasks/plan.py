@@ -54,14 +54,8 @@ def plan(
             f"none of the first {SAMPLE} rows is a conversation with an answer",
             "see `evergreen validate`",
         )
-    lengths = [len(example.input_ids) for example in examples]
-    seen = min(SAMPLE, listing.rows_in)
-    work = Work(
-        conversations=max(1, round(listing.rows_in * len(examples) / seen)),
-        tokens=sum(lengths) / len(lengths),
-        supervised=sum(example.supervised for example in examples) / sum(lengths),
-        longest=max(lengths),
-    )
+    share = len(examples) / min(SAMPLE, listing.rows_in)
+    work = Work.of(examples, conversations=max(1, round(listing.rows_in * share)))
     shape = plans.shape_of(load_config(base), settings, dtype.itemsize)
     here = machine or this_machine(settings, dtype)
     return plans.plan(shape, settings, work, here, dtype.itemsize, price)
@@ -75,23 +69,19 @@ def this_machine(settings: TrainSettings, dtype: object) -> Machine:
     import torch
 
     ranks = settings.processes or default_processes()
-    if torch.cuda.is_available():
+    gpu = torch.cuda.is_available()
+    memory: float
+    if gpu:
         _, memory = torch.cuda.mem_get_info()
         rate, name = plans.matrix_rate(8192, 8192, dtype), torch.cuda.get_device_name()
-        return Machine(
-            ranks=ranks * settings.nodes,
-            memory_bytes=memory,
-            flops=rate,
-            share=GPU_SHARE,
-            gpu=True,
-            name=name,
-        )
-    rate = plans.matrix_rate(2048, 2048, dtype) / ranks
+    else:  # all ranks share it
+        memory = psutil.virtual_memory().total / ranks
+        rate, name = plans.matrix_rate(2048, 2048, dtype) / ranks, f"CPU, {os.cpu_count()} cores"
     return Machine(
         ranks=ranks * settings.nodes,
-        memory_bytes=psutil.virtual_memory().total / ranks,
+        memory_bytes=memory,
         flops=rate,
-        share=CPU_SHARE,
-        gpu=False,
-        name=f"CPU, {os.cpu_count()} cores",
+        share=GPU_SHARE if gpu else CPU_SHARE,
+        gpu=gpu,
+        name=name,
     )

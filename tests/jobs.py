@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from data_contracts.records import Record
-from data_contracts.snapshots import Snapshot, SnapshotWriter
+from data_contracts.snapshots import Snapshot, write_records
 from data_contracts.workspace import Workspace
 from models.adapters import Adapter
 from models.base import Base, ModelSettings, resolve_base
@@ -13,10 +13,8 @@ from tests.tiny import conversations
 
 
 def snapshot(folder: Path, count: int = 200) -> Snapshot:
-    with SnapshotWriter(str(folder), "test", parent=None, provenance={}) as writer:
-        for row in conversations(count):
-            writer.write(Record.model_validate({**row, "source": "tests"}))
-        return writer.commit(rows_in=count)
+    records = [Record.model_validate({**row, "source": "tests"}) for row in conversations(count)]
+    return write_records(str(folder), "test", records, parent=None, provenance={})
 
 
 def tiny_base(model: Path, folder: Path) -> Base:

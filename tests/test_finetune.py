@@ -21,7 +21,7 @@ from infra.local import free_port
 from models import checkpoints
 from models.adapters import WEIGHTS, Adapter
 from models.spec import CHECKPOINTS, METRICS, PREEMPTED, FinetuneSpec, Phase, StepMetrics
-from tasks.train import Event, TrainSettings, collect, launch, run_elsewhere, train
+from tasks.train import Event, Trained, TrainSettings, collect, launch, run_elsewhere, train
 from tests.jobs import job
 
 # Sums are taken in another order by every layout, in float32; Adam's first steps, which divide by
@@ -49,6 +49,17 @@ def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> fl
     )
 
 
+def losses_of(spec: FinetuneSpec, changed: TrainSettings) -> tuple[Trained, list[float]]:
+    """A training, and the loss of each step that it took."""
+    losses: list[float] = []
+
+    def follow(event: Event) -> None:
+        if isinstance(event, StepMetrics):
+            losses.append(event.loss)
+
+    return train(spec, changed, follow), losses
+
+
 @pytest.fixture(scope="module")
 def reference(
     tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
@@ -56,8 +67,7 @@ def reference(
     """One process, ZeRO-1: the adapter, and the loss of every step."""
     changed = settings(processes=1, zero_stage=1)
     spec = job(tmp_path_factory.mktemp("reference"), tiny_model, changed)
-    losses: list[float] = []
-    train(spec, changed, lambda e: losses.append(e.loss) if isinstance(e, StepMetrics) else None)
+    _, losses = losses_of(spec, changed)
     return adapter_of(spec.output_path), losses
 
 
@@ -80,10 +90,7 @@ def test_every_layout_learns_the_same(
 ) -> None:
     changed = settings(**changes)
     spec = job(tmp_path, tiny_model, changed)
-    losses: list[float] = []
-    trained = train(
-        spec, changed, lambda e: losses.append(e.loss) if isinstance(e, StepMetrics) else None
-    )
+    trained, losses = losses_of(spec, changed)
     assert trained.metrics.packed is (changes.get("packing") is not False)
     assert losses == pytest.approx(reference[1], rel=1e-4)
     assert distance(reference[0], adapter_of(spec.output_path)) < TOLERANCE
@@ -94,12 +101,8 @@ def test_ranks_that_have_less_to_do_still_take_part(tiny_model: Path, tmp_path: 
     losses: list[list[float]] = []
     for changes in ({"processes": 1}, {"processes": 2, "zero_stage": 3}):
         changed = settings(batch_size=3, micro_batch_tokens=16, max_steps=8, **changes)
-        losses.append([])
-        train(
-            job(tmp_path / str(len(losses)), tiny_model, changed),
-            changed,
-            lambda e: losses[-1].append(e.loss) if isinstance(e, StepMetrics) else None,
-        )
+        spec = job(tmp_path / str(len(losses)), tiny_model, changed)
+        losses.append(losses_of(spec, changed)[1])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
@@ -184,9 +187,7 @@ def find(victim: str) -> psutil.Process:
 def unbroken(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[float, ...]:
     changed = settings(**LONG)
     spec = job(tmp_path_factory.mktemp("unbroken"), tiny_model, changed)
-    losses: list[float] = []
-    train(spec, changed, lambda e: losses.append(e.loss) if isinstance(e, StepMetrics) else None)
-    return tuple(losses)
+    return tuple(losses_of(spec, changed)[1])
 
 
 @pytest.mark.parametrize("victim", ["rank 0", "rank 1", "launcher"])
@@ -258,13 +259,8 @@ def test_sigterm_writes_a_checkpoint_and_has_a_code_of_its_own(
     assert process.wait() == PREEMPTED
     (kept,) = checkpoints.whole(spec.output_path / CHECKPOINTS)
     assert kept[1].step >= 17
-    losses: dict[int, float] = dict(enumerate(kept[1].losses, 1))
-    train(
-        spec,
-        changed,
-        lambda e: losses.update({e.step: e.loss}) if isinstance(e, StepMetrics) else None,
-    )
-    assert list(losses.values()) == pytest.approx(unbroken, rel=1e-4)
+    losses = [*kept[1].losses, *losses_of(spec, changed)[1]]
+    assert losses == pytest.approx(unbroken, rel=1e-4)
 
 
 def test_a_damaged_checkpoint_is_passed_over(tiny_model: Path, tmp_path: Path) -> None:

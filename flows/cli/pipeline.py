@@ -200,17 +200,17 @@ def plan(
     settings = load_settings(config, data=data)
     workspace = Workspace.current()
     workspace.create()
-    machine = gpus and Machine(
-        ranks=gpus,
-        memory_bytes=gpu_memory * 1e9,
-        flops=tflops * 1e12,
-        share=GPU_SHARE,
-        gpu=True,
-        name=f"{gpus} GPUs of {gpu_memory:g} GB (not measured)",
-    )
-    made = estimate(
-        settings.data, settings.model, settings.train, workspace, machine or None, price
-    )
+    machine = None
+    if gpus is not None:
+        machine = Machine(
+            ranks=gpus,
+            memory_bytes=gpu_memory * 1e9,
+            flops=tflops * 1e12,
+            share=GPU_SHARE,
+            gpu=True,
+            name=f"{gpus} GPUs of {gpu_memory:g} GB (not measured)",
+        )
+    made = estimate(settings.data, settings.model, settings.train, workspace, machine, price)
     if as_json:
         show_json(made.model_dump(mode="json") | {"total_bytes": made.memory.total})
         return
