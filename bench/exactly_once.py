@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 RECONCILE_SECONDS = 15.0
 PATIENCE_SECONDS = 300.0
 WINDOW = 40
+# A gate that no challenger passes, so that the champion stays.
+NEVER = {"name": "never", "metric": "loss", "test": "superiority", "margin": 100.0}
 
 
 class Stack:
@@ -65,7 +67,7 @@ class Stack:
             drift={"score_records": 10},
             episode={"opens_after": 1, "out_of": 1},
             replay={"min_new": 20},
-            decide={"min_improvement": 100.0},
+            decide={"gates": [NEVER]},
             limits={"cooldown_minutes": 0, "max_per_day": 100_000, "grace_seconds": 10},
         )
         self.server: Service | None = None

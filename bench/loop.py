@@ -37,7 +37,7 @@ def measure(rows: int, steps: int) -> dict[str, Any]:
             {
                 "data": {"sources": [{"path": "bundled:chitchat", "rows": rows}]},
                 "train": {"max_length": 256, "max_steps": steps},
-                "evaluate": {"max_items": 20, "max_length": 256, "samples": 0},
+                "evaluate": {"max_items": 20, "max_length": 256, "answers": 8},
             }
         )
         # Both ways find the base model converted and the kernels compiled.
@@ -80,8 +80,11 @@ def run_plain(settings: Any, workspace: Workspace, home: Path) -> None:
     from data_contracts.contract import load_contract
     from data_contracts.policy import load_policy
     from models.base import resolve_base
+    from models.encoder import Encoder
     from tasks.decide import decide
     from tasks.evaluate import Evaluation, evaluate
+    from tasks.evaluate.sets import EvaluationSets, general, slices
+    from tasks.evaluate.stage import personal_data
     from tasks.ingest import ingest
     from tasks.scrub import scrub
     from tasks.scrub.detector import built
@@ -99,11 +102,32 @@ def run_plain(settings: Any, workspace: Workspace, home: Path) -> None:
     parts = split(validated.snapshot, settings.split, here)
     base = resolve_base(settings.model, workspace.models)
     trained = train(spec_of(parts.train, base, settings.train, None, here), settings.train)
+    encoder = Encoder(settings.encoder)
+    sets = EvaluationSets(
+        conversations={
+            "holdout": parts.holdout,
+            "general": general(base, here, settings.evaluate.max_new_tokens),
+        },
+        training=parts.train,
+    )
     scores = [
-        evaluate(base, adapter, parts.holdout, settings.evaluate)
+        evaluate(
+            base,
+            adapter,
+            sets,
+            settings.evaluate,
+            here,
+            encoder=lambda: encoder,
+            personal=personal_data(policy, detector),
+        )
         for adapter in (trained.adapter, None)
     ]
-    evaluation = Evaluation(challenger=scores[0], champion=None, base=scores[1])
+    evaluation = Evaluation(
+        challenger=scores[0],
+        champion=None,
+        base=scores[1],
+        slices=slices(list(parts.holdout.records()), encoder),
+    )
     decide(evaluation, settings.decide, is_champion=False)
 
 

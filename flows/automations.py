@@ -5,6 +5,9 @@
 | retrain on drift | `evergreen.drift.detected` | runs the deployment `retrain` for the request |
 | drift | `evergreen.drift.detected` | tells people |
 | retrain refused | `evergreen.retrain.refused`: over budget, drift over | tells people |
+| roll back on NAME | NAME, an event of `promote.rollback_on` | runs the deployment `rollback` |
+| promotion, rollback | `evergreen.model.promoted`, `evergreen.model.rolled-back` | tells people |
+| approval | `evergreen.approval.wanted`: a promotion waits for a person | tells people |
 | run failed | a flow run of ours failed, crashed or timed out | tells people |
 | action failed | an automation could not do what it should | tells people |
 | silence | no `reconcile` has completed for three of its intervals | tells people |
@@ -15,7 +18,7 @@ A run whose process is gone is marked crashed by `reconcile`, which makes it a f
 Registering them again changes them in place; there are never two of a name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, cast
@@ -24,6 +27,7 @@ from uuid import UUID
 from prefect.automations import Automation
 from prefect.blocks.core import Block
 from prefect.blocks.webhook import Webhook
+from prefect.client.orchestration import get_client
 from prefect.events.actions import (
     ActionTypes,
     CallWebhook,
@@ -33,24 +37,36 @@ from prefect.events.actions import (
 from prefect.events.schemas.automations import EventTrigger, Posture
 
 from data_contracts.errors import ConfigError
-from flows.events import DRIFT, REFUSED, TAG
+from flows.events import APPROVAL, DRIFT, PROMOTED, REFUSED, ROLLED_BACK, TAG
 from tasks.notify import NotifySettings
 
 SILENCE = "evergreen: tell of silence"
+ROLL_BACK = "evergreen: roll back on "
+# An alarm that goes on does not roll back again within this time.
+ROLL_BACK_QUIET = timedelta(minutes=30)
+CHANGE = (
+    "{{ event.resource.name }}: version {{ event.payload.version }} is champion, was"
+    " {{ event.payload.previous or 'none' }}: {{ event.payload.reason }}"
+)
 # The same alarm is not repeated within this time.
 QUIET = timedelta(seconds=30)
 WEBHOOK_BLOCK = "evergreen-notify"
 
 
 def register(
-    deployments: Mapping[str, UUID], settings: NotifySettings, reconcile_every: timedelta
+    deployments: Mapping[str, UUID],
+    settings: NotifySettings,
+    reconcile_every: timedelta,
+    rollback_on: Collection[str] = (),
 ) -> list[str]:
     """Make or change all automations.
 
     Args:
-        deployments: ids of the deployments `retrain`, `reconcile` and `notify`, by name.
+        deployments: ids of the deployments `retrain`, `reconcile`, `rollback` and `notify`, by
+            name.
         settings: how people are told.
         reconcile_every: the interval of the schedule of `reconcile`.
+        rollback_on: names of events that roll back.
 
     Returns:
         names of the automations
@@ -84,6 +100,27 @@ def register(
             name="evergreen: tell of a refused retrain",
             trigger=_on({REFUSED}),
             actions=[tell("Retrain refused", "{{ event.payload.reason }}")],
+        ),
+        Automation(
+            name="evergreen: tell of a promotion",
+            trigger=_on({PROMOTED}),
+            actions=[tell("Promotion", CHANGE)],
+        ),
+        Automation(
+            name="evergreen: tell of a rollback",
+            trigger=_on({ROLLED_BACK}),
+            actions=[tell("Rollback", CHANGE)],
+        ),
+        Automation(
+            name="evergreen: tell of an approval",
+            trigger=_on({APPROVAL}),
+            actions=[
+                tell(
+                    "Approval wanted",
+                    "{{ event.resource.name }}: {{ event.payload.reason }}."
+                    " `evergreen models approve {{ event.payload.flow_run_id }}`, or reject",
+                )
+            ],
         ),
         Automation(
             name="evergreen: tell of a failed run",
@@ -126,9 +163,35 @@ def register(
         wanted.append(silence)
     else:
         remove(SILENCE)
+    wanted += [roll_back(event, deployments["rollback"]) for event in rollback_on]
     for automation in wanted:
         upsert(automation)
-    return [automation.name for automation in wanted]
+    names = [automation.name for automation in wanted]
+    for known in registered(ROLL_BACK):
+        if known not in names:
+            remove(known)
+    return names
+
+
+def roll_back(event: str, rollback: UUID) -> Automation:
+    """Go back to `previous` when this event comes."""
+    return Automation(
+        name=f"{ROLL_BACK}{event}",
+        trigger=_on({event}, within=ROLL_BACK_QUIET),
+        actions=[
+            RunDeployment(
+                source="selected",
+                deployment_id=rollback,
+                parameters={"to": "previous", "reason": f"event {event}", "unattended": True},
+            )
+        ],
+    )
+
+
+def registered(prefix: str) -> list[str]:
+    """Names of the automations on the server that begin so."""
+    with get_client(sync_client=True) as client:
+        return [one.name for one in client.read_automations() if one.name.startswith(prefix)]
 
 
 def upsert(automation: Automation) -> None:

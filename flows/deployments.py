@@ -114,7 +114,7 @@ def automate(settings: Settings) -> None:
     """
     found = {}
     with get_client(sync_client=True) as client:
-        for name in ("retrain", "reconcile", "notify"):
+        for name in ("retrain", "reconcile", "rollback", "notify"):
             try:
                 found[name] = client.read_deployment_by_name(f"{name}/{name}").id
             except ObjectNotFound as error:
@@ -124,9 +124,10 @@ def automate(settings: Settings) -> None:
     register(found, *told(settings))
 
 
-def told(settings: Settings) -> tuple[NotifySettings, timedelta]:
+def told(settings: Settings) -> tuple[NotifySettings, timedelta, tuple[str, ...]]:
     """What the automations need to know of the settings."""
-    return settings.notify, timedelta(minutes=settings.limits.reconcile_minutes)
+    every = timedelta(minutes=settings.limits.reconcile_minutes)
+    return settings.notify, every, settings.promote.rollback_on
 
 
 if __name__ == "__main__":

@@ -7,12 +7,16 @@ from pydantic import BaseModel, ConfigDict
 from data_contracts.snapshots import RowAccount
 from models.spec import FinetuneMetrics
 from tasks.decide import Verdict
+from tasks.decide.page import number
 from tasks.evaluate import Evaluation
 from tasks.ledger.requests import Request
 from tasks.markdown import cell, table
 from tasks.promote import Promotion
 from tasks.scrub import ScrubReport
 from tasks.scrub.report import found_tables
+
+# Sample answers.
+SHOWN = 5
 
 
 class RetrainReport(BaseModel):
@@ -93,11 +97,44 @@ def score_table(report: RetrainReport) -> list[dict[str, Any]]:
             "model": name,
             "loss": round(score.loss, 4),
             "perplexity": round(score.perplexity, 2),
-            "conversations": len(score.items),
+            "conversations": score.items,
         }
         for name, score in {**scores, "base": evaluation.base}.items()
         if score is not None
     ]
+
+
+def gate_table(verdict: Verdict) -> list[dict[str, Any]]:
+    """One row a gate that was measured, the failed ones first."""
+    measured = [gate for gate in verdict.gates if gate.status != "not measured"]
+    return [
+        {
+            "gate": f"{gate.name} ({gate.slice})" if gate.slice else gate.name,
+            "": "passed" if gate.passed else "FAILS" if gate.severity == "block" else "warns",
+            "difference": f"{number(gate.value)} {gate.unit}",
+            "interval": f"{number(gate.low)} to {number(gate.high)}",
+            "passes": f"{gate.test}, margin {gate.margin:g}",
+            "items": gate.items,
+        }
+        for gate in sorted(measured, key=lambda gate: (gate.passed, gate.severity == "warn"))
+    ]
+
+
+def facts(report: RetrainReport) -> dict[str, str]:
+    """What a reader of the verdict wants to know besides, in order."""
+    training, audited = report.training, report.scrub.audit
+    return {
+        "asked for by": f"{report.request.trigger}: {report.request.reason}",
+        "flow run": report.flow_run_url or report.flow_run_id,
+        "MLflow run": report.mlflow_run_id,
+        "base model": report.base_id,
+        "rows": str(report.rows),
+        "scrub policy": report.scrub.policy_digest[:16],
+        **({"personal data": str(audited)} if audited else {}),
+        "trained": f"{training.steps} steps, {training.tokens} tokens on {training.processes}"
+        f" {training.device} ranks in {training.train_seconds:.0f} s",
+        "Data Docs": report.data_docs,
+    }
 
 
 def as_markdown(report: RetrainReport) -> str:
@@ -110,6 +147,8 @@ def as_markdown(report: RetrainReport) -> str:
     parts = [
         f"# {headline}",
         verdict.reason[:1].upper() + verdict.reason[1:] + ".",
+        "## Gates" if verdict.gates else "",
+        table(gate_table(verdict)) if verdict.gates else "",
         "## Models on the held-out conversations",
         table(score_table(report)),
         "Loss in nats a token of what the assistant said; lower is better.",
@@ -163,7 +202,7 @@ def _samples(evaluation: Evaluation) -> str:
             name: _short(theirs.answer),
             "what a person said": _short(mine.given),
         }
-        for mine, theirs in zip(evaluation.challenger.samples, champion, strict=True)
+        for mine, theirs in list(zip(evaluation.challenger.samples, champion, strict=True))[:SHOWN]
     ]
     return table(rows) if rows else "None asked for."
 

@@ -14,20 +14,28 @@ from data_contracts.errors import StackError
 from data_contracts.partial import remove_abandoned
 from data_contracts.policy import load_policy
 from data_contracts.workspace import Workspace
+from flows.approval import apply, ask, is_needed
 from flows.claims import Held, claiming
-from flows.events import announce_refusal
-from flows.report import RetrainReport, as_markdown, row_table
+from flows.evaluation import measure, sets_of
+from flows.events import announce_refusal, tell
+from flows.report import RetrainReport, as_markdown, facts, row_table
 from flows.settings import Settings
 from models.adapters import Adapter
 from models.base import Base, ModelSettings, resolve_base
 from tasks import registry, tracking
+from tasks.card import model_card
 from tasks.champion import champion_task, require_same_tokenizer, trained_on
 from tasks.decide import decide
-from tasks.evaluate import Evaluation, ModelScore, evaluate_task, slices
+from tasks.decide.page import page
+from tasks.documents import CARD, EVALUATION, LINEAGE, VERDICT
+from tasks.evaluate import Evaluation, ModelScore
+from tasks.evaluate.privacy import plant_canaries
 from tasks.ingest import IngestSettings, Source, ingest_task
 from tasks.ledger.database import Ledger
 from tasks.ledger.episodes import drifted
-from tasks.ledger.requests import Refusal, Trigger
+from tasks.ledger.promotions import taken_back
+from tasks.ledger.requests import Refusal, Trigger, story
+from tasks.lineage import lineage
 from tasks.promote import promote
 from tasks.replay import replay_task
 from tasks.scrub import detector_task, scrub_task
@@ -64,7 +72,7 @@ def retrain(
     workspace = Workspace.current()
     workspace.create(free_bytes=FREE_BYTES)
     ledger = Ledger(settings.ledger, workspace)
-    champion = champion_task(settings.name, settings.tracking, workspace)
+    champion = champion_task(settings.name, settings.tracking, settings.ledger, workspace)
     with (
         claiming(settings, ledger, request=request, trigger=trigger, champion=champion) as held,
         cache_hits() as cached,
@@ -111,18 +119,19 @@ def run(
     if champion is not None:
         require_same_tokenizer(champion, base)
     start = champion.adapter if champion is not None and settings.train.warm_start else None
-    trained = train_task(parts, base, start, settings.train, settings.tracking, workspace)
-    evaluation = Evaluation(
-        challenger=evaluate_as("challenger", base, trained.adapter, parts, settings),
-        champion=champion
-        and evaluate_as("champion", champion.base, champion.adapter, parts, settings),
-        base=evaluate_as("base", base, None, parts, settings),
-        slices=slices(parts.holdout) if request.trigger == "drift" else {},
-    )
+    planted = plant_canaries(parts, settings.evaluate.canaries, workspace)
+    trained = train_task(planted, base, start, settings.train, settings.tracking, workspace)
+    sets = sets_of(settings, parts, base, policy, detector, held.ledger, workspace)
+    models: dict[str, tuple[Base, Adapter | None]] = {
+        "challenger": (base, trained.adapter),
+        "base": (base, None),
+    }
+    evaluation = measure(settings, sets, models, champion, policy, detector, workspace)
     verdict = decide(
         evaluation,
         settings.decide,
         is_champion=champion is not None and champion.adapter.digest == trained.adapter.digest,
+        taken_back=rolled_back(settings, trained.adapter, held.ledger, workspace),
     )
     report = RetrainReport(
         flow_run_id=str(flow_run.get_id() or ""),
@@ -144,8 +153,11 @@ def run(
         cached=dict(cached),
         seconds=perf_counter() - started,
     )
+    if is_needed(verdict, settings.promote.approval):
+        approval = ask(verdict, as_markdown(report), settings.promote, model=settings.name)
+        report = report.model_copy(update={"verdict": apply(verdict, approval)})
     held.require()
-    report = promote_task(report, trained, base, parts, champion, settings, workspace)
+    report = promote_task(report, trained, base, parts, planted, champion, settings, workspace)
     return report.model_copy(update={"seconds": perf_counter() - started})
 
 
@@ -171,11 +183,16 @@ def data_of(
     )
 
 
-def evaluate_as(
-    role: str, base: Base, adapter: Adapter | None, parts: Split, settings: Settings
-) -> ModelScore:
-    named = evaluate_task.with_options(task_run_name=f"evaluate {role}")
-    return named(base, adapter, parts, settings.evaluate)
+def rolled_back(
+    settings: Settings, adapter: Adapter, ledger: Ledger, workspace: Workspace
+) -> str | None:
+    """The version that is this very adapter, if a rollback took it down."""
+    client = tracking.connect(settings.tracking, workspace)
+    down = taken_back(ledger, settings.name)
+    known = registry.versions(client, settings.name)
+    return next(
+        (v.version for v in known if v.version in down and v.adapter_digest == adapter.digest), None
+    )
 
 
 @stage_task(
@@ -200,11 +217,15 @@ def promote_task(
     trained: TrainedRun,
     base: Base,
     parts: Split,
+    learnt: Split,
     champion: registry.LoadedVersion | None,
     settings: Settings,
     workspace: Workspace,
 ) -> RetrainReport:
     client = tracking.connect(settings.tracking, workspace)
+    changes = report.verdict.decision != "unchanged"
+    if changes:  # before anything is promoted: no champion is without its reasons
+        document(client, report, trained, base, learnt, champion, settings, workspace)
     promotion = promote(
         client,
         settings.name,
@@ -216,6 +237,8 @@ def promote_task(
         holdout=parts.holdout,
         run_id=trained.run_id,
         judged_against=champion.version.version if champion else None,
+        ledger=Ledger(settings.ledger, workspace),
+        by=report.flow_run_id or "command line",
         tags={
             "prefect.flow_run_id": report.flow_run_id,
             registry.REQUEST_TAG: report.request.id,
@@ -224,18 +247,59 @@ def promote_task(
         },
     )
     report = report.model_copy(update={"promotion": promotion})
-    if report.verdict.decision != "unchanged":
-        tracking.log_results(
-            client,
-            trained.run_id,
-            metrics=losses(report.evaluation),
-            tags={"evergreen.decision": report.verdict.decision},
-            documents={
-                "verdict.json": report.verdict.model_dump(mode="json"),
-                "report.json": report.model_dump(mode="json"),
-            },
-        )
+    if changes:
+        summary = report.model_dump(mode="json", exclude={"evaluation"})
+        tracking.log_results(client, trained.run_id, documents={"report.json": summary})
+    if promotion.changed:
+        tell(settings, promotion, "promote", report.verdict.reason)
     return report
+
+
+def document(
+    client: Any,
+    report: RetrainReport,
+    trained: TrainedRun,
+    base: Base,
+    learnt: Split,
+    champion: registry.LoadedVersion | None,
+    settings: Settings,
+    workspace: Workspace,
+) -> None:
+    """Keep with the training's MLflow run why it was decided so, and all that led to it."""
+    told = story(Ledger(settings.ledger, workspace), report.request.id)
+    came_from = lineage(
+        report,
+        base=base,
+        adapter=trained.adapter,
+        parts=learnt,
+        champion=champion.version.version if champion else None,
+        price_per_hour=settings.limits.price_per_hour,
+        asked=told[0].reason if told else None,
+    )
+    whole = page(report.verdict, report.evaluation, facts(report))
+    file = workspace.runs / trained.run_id / "verdict.html"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(whole, encoding="utf-8")
+    tracking.log_results(
+        client,
+        trained.run_id,
+        metrics={**losses(report.evaluation), **means(report.evaluation.challenger)},
+        tags={"evergreen.decision": report.verdict.decision},
+        documents={
+            VERDICT: report.verdict.model_dump(mode="json"),
+            EVALUATION: report.evaluation.model_dump(mode="json"),
+            LINEAGE: came_from.model_dump(mode="json"),
+        },
+        texts={
+            "verdict.html": whole,
+            CARD: model_card(came_from, report.evaluation, report.verdict),
+        },
+    )
+
+
+def means(score: ModelScore) -> dict[str, float]:
+    """All that was measured, under names that MLflow takes."""
+    return {name.replace(": ", "/").replace(" ", "_"): value for name, value in score.means.items()}
 
 
 def losses(evaluation: Evaluation) -> dict[str, float]:

@@ -30,6 +30,7 @@ from tasks.ledger.episodes import EpisodeSettings
 from tasks.ledger.requests import LimitSettings
 from tasks.logs import WatchSettings
 from tasks.notify import NotifySettings
+from tasks.promote import PromoteSettings
 from tasks.replay import ReplaySettings
 from tasks.scrub import ScrubSettings
 from tasks.scrub.replace import KEY_FILE_VARIABLE, KEY_VARIABLE
@@ -62,6 +63,9 @@ class Settings(BaseModel):
     train: TrainSettings = Field(default=TrainSettings(), description="Fine-tuning.")
     evaluate: EvaluateSettings = Field(default=EvaluateSettings(), description="Comparing models.")
     decide: DecideSettings = Field(default=DecideSettings(), description="Promoting.")
+    promote: PromoteSettings = Field(
+        default=PromoteSettings(), description="Approval, rollback, telling consumers."
+    )
     watch: WatchSettings = Field(default=WatchSettings(), description="Production traffic.")
     encoder: EncoderSettings = Field(default=EncoderSettings(), description="Sentence encoder.")
     drift: DriftSettings = Field(default=DriftSettings(), description="Telling drift from chance.")

@@ -101,7 +101,7 @@ def watch(settings: Settings, logs: str | None = None) -> WatchReport:
     workspace = Workspace.current()
     workspace.create()
     ledger = Ledger(settings.ledger, workspace)
-    champion = champion_task(settings.name, settings.tracking, workspace)
+    champion = champion_task(settings.name, settings.tracking, settings.ledger, workspace)
     if champion is None:
         raise RegistryError(
             f"model {settings.name!r} has no champion to compare traffic with",

@@ -1,29 +1,118 @@
-"""Answers from a model."""
+"""Answers from a model, many at a time."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from data_contracts.records import Message
 from models.chat import render
+
+
+class Answer(BaseModel):
+    """What a model said: its text, its tokens, and its share of its batch's seconds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    tokens: int
+    seconds: float
 
 
 def answer(
     model: Any, tokenizer: Any, messages: Sequence[Message], *, max_new_tokens: int = 64
 ) -> str:
     """The model's greedy reply to `messages`, which end with a user turn."""
+    return answers(model, tokenizer, [messages], max_new_tokens=max_new_tokens)[0].text
+
+
+def answers(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[Message]],
+    *,
+    max_new_tokens: int = 64,
+    sample_seed: int | None = None,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> list[Answer]:
+    """The model's reply to each prompt, in order; a prompt ends with a user turn.
+
+    Greedy, or drawn from the model's own distribution (temperature 1) with `sample_seed`.
+    """
+    encoded = [
+        tokenizer(render(tokenizer, prompt, prompt=True), add_special_tokens=False)["input_ids"]
+        for prompt in prompts
+    ]
+    found = continuations(
+        model,
+        encoded,
+        pad_id=tokenizer.pad_token_id,
+        max_new_tokens=max_new_tokens,
+        sample_seed=sample_seed,
+        on_progress=on_progress,
+    )
+    return [
+        Answer(
+            text=tokenizer.decode(ids, skip_special_tokens=True).strip(),
+            tokens=len(ids),
+            seconds=seconds,
+        )
+        for ids, seconds in found
+    ]
+
+
+def continuations(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    pad_id: int,
+    max_new_tokens: int,
+    sample_seed: int | None = None,
+    batch_size: int = 32,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> list[tuple[list[int], float]]:
+    """(token ids that follow, seconds) of each prompt of token ids, in order.
+
+    Prompts of about the same length share a batch, so that little of it is padding.
+    """
     import torch
 
-    encoding = tokenizer(
-        render(tokenizer, messages, prompt=True), add_special_tokens=False, return_tensors="pt"
-    ).to(model.device)
-    with torch.inference_mode():
-        output = model.generate(
-            **encoding,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    reply: str = tokenizer.decode(
-        output[0, encoding["input_ids"].shape[1] :], skip_special_tokens=True
-    )
-    return reply.strip()
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    results: dict[int, tuple[list[int], float]] = {}
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        if sample_seed is not None:
+            torch.manual_seed(sample_seed)
+        for at in range(0, len(order), batch_size):
+            batch = order[at : at + batch_size]
+            began = time.perf_counter()
+            width = max(len(prompts[index]) for index in batch)
+            ids = torch.full((len(batch), width), pad_id)
+            mask = torch.zeros_like(ids)
+            for row, index in enumerate(batch):
+                ids[row, width - len(prompts[index]) :] = torch.tensor(prompts[index])
+                mask[row, width - len(prompts[index]) :] = 1
+            output = model.generate(
+                input_ids=ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                max_new_tokens=max_new_tokens,
+                do_sample=sample_seed is not None,
+                **({} if sample_seed is None else {"temperature": 1.0, "top_k": 0, "top_p": 1.0}),
+                pad_token_id=pad_id,
+            )[:, width:].tolist()
+            seconds = (time.perf_counter() - began) / len(batch)
+            ends = _end_ids(model)
+            for index, row in zip(batch, output, strict=True):
+                results[index] = (_until_end(row, ends), seconds)
+            on_progress(len(results), len(prompts))
+    return [results[index] for index in range(len(prompts))]
+
+
+def _end_ids(model: Any) -> set[int]:
+    ends = model.generation_config.eos_token_id
+    return set(ends) if isinstance(ends, list) else {ends}
+
+
+def _until_end(ids: list[int], ends: set[int]) -> list[int]:
+    """Without the end of turn and the padding that follows it in a batch."""
+    return next((ids[:at] for at, token in enumerate(ids) if token in ends), ids)

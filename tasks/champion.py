@@ -7,6 +7,8 @@ from data_contracts.snapshots import Snapshot
 from data_contracts.workspace import Workspace
 from models.base import Base, local_base
 from tasks import registry, tracking
+from tasks.ledger import promotions
+from tasks.ledger.database import Ledger, LedgerSettings
 
 
 def load_version(version: registry.Version, workspace: Workspace) -> registry.LoadedVersion:
@@ -21,10 +23,15 @@ def load_version(version: registry.Version, workspace: Workspace) -> registry.Lo
 
 @task(name="champion", task_run_name="champion", persist_result=False)
 def champion_task(
-    name: str, connection: tracking.TrackingSettings, workspace: Workspace
+    name: str,
+    connection: tracking.TrackingSettings,
+    ledger_settings: LedgerSettings,
+    workspace: Workspace,
 ) -> registry.LoadedVersion | None:
-    """The champion of a model; None before there is one."""
-    version = registry.champion(tracking.connect(connection, workspace), name)
+    """The champion of a model; None before there is one. A promotion cut off is settled first."""
+    client = tracking.connect(connection, workspace)
+    promotions.settle(client, Ledger(ledger_settings, workspace), name)
+    version = registry.champion(client, name)
     return None if version is None else load_version(version, workspace)
 
 

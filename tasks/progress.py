@@ -35,7 +35,8 @@ class StageProgress:
         self, done: int, total: int, detail: str = "", seconds_left: float | None = None
     ) -> None:
         now = time.monotonic()
-        if self._first is None:  # loading models is over now; only from here does time tell
+        # Loading models is over at the first call; a later part of the stage counts anew.
+        if self._first is None or done < self._first[1]:
             self._first = (now, done)
         if done < total and now - self._shown < LOG_SECONDS:
             return

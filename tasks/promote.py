@@ -1,8 +1,8 @@
 """Promote: register the challenger and, if the verdict says so, make it champion. Roll back."""
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.errors import RegistryError
 from data_contracts.records import Message
@@ -15,7 +15,33 @@ from tasks import registry
 from tasks.champion import load_version
 from tasks.decide import Verdict
 from tasks.evaluate import Evaluation
+from tasks.ledger import promotions
+from tasks.ledger.database import Ledger
 from tasks.train import Trained
+
+
+class PromoteSettings(BaseModel):
+    """Who says yes, when to go back, and who is told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    approval: Literal["auto", "manual", "manual-above-risk"] = Field(
+        default="auto",
+        description="Who promotes: the gates alone, a person, or a person where there is a risk.",
+    )
+    approval_hours: float = Field(
+        default=24, gt=0, description="How long a run waits for a person; then it is a no."
+    )
+    webhook: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="A URL that gets `{event, model, version, previous, reason, at}` as JSON by"
+        " POST on every promotion and rollback.",
+    )
+    rollback_on: tuple[str, ...] = Field(
+        default=(),
+        description="Prefect events that roll back to `previous`, such as `llm.slo.breached`.",
+    )
 
 
 class Promotion(BaseModel):
@@ -30,7 +56,17 @@ class Promotion(BaseModel):
     changed: bool
 
 
-def rollback(client: Any, name: str, to: str, workspace: Workspace) -> Promotion:
+def rollback(
+    client: Any,
+    name: str,
+    to: str,
+    workspace: Workspace,
+    ledger: Ledger,
+    *,
+    by: str,
+    reason: str,
+    unattended: bool = False,
+) -> Promotion:
     """Make an earlier version champion again, once it has been loaded and has answered.
 
     Args:
@@ -38,15 +74,26 @@ def rollback(client: Any, name: str, to: str, workspace: Workspace) -> Promotion
         name: the registered model.
         to: a version or an alias, for example `previous`.
         workspace: where base models are.
+        ledger: where it is written down.
+        by: the flow run or person that does it.
+        reason: why, for the history.
+        unattended: nobody looks: a version that a rollback took down stays down, or a second
+            alarm would undo what the first one did.
 
     Raises:
         RegistryError: there is no such version, it is champion already, its files are not
-            what was registered, or it does not answer.
+            what was registered, it does not answer, or the champion changed meanwhile.
     """
-    version = registry.find(client, name, to)
+    promotions.settle(client, ledger, name)
     before = registry.champion(client, name)
+    version = registry.find(client, name, to)
     if before is not None and before.version == version.version:
         raise RegistryError(f"version {version.version} is champion already", "choose another")
+    if unattended and version.version in promotions.taken_back(ledger, name):
+        raise RegistryError(
+            f"version {version.version} was itself taken back by a rollback",
+            "look at the champion; a person may still choose it by `evergreen models rollback`",
+        )
     loaded = load_version(version, workspace)
     hello = (Message(role="user", content="Hello"),)
     if not answer(
@@ -56,16 +103,17 @@ def rollback(client: Any, name: str, to: str, workspace: Workspace) -> Promotion
         max_new_tokens=8,
     ):
         raise RegistryError(f"version {version.version} answers nothing", "choose another")
-    if before is not None:
-        client.set_registered_model_alias(name, "previous", before.version)
-    client.set_registered_model_alias(name, "champion", version.version)
-    return Promotion(
-        model=name,
-        version=version.version,
-        champion=version.version,
-        previous=before.version if before else None,
-        changed=True,
+    changed = promotions.make_champion(
+        client,
+        ledger,
+        name,
+        version.version,
+        action="rollback",
+        judged_against=before.version if before else None,
+        by=by,
+        reason=reason,
     )
+    return _promotion(client, name, version.version, changed=changed)
 
 
 def promote(
@@ -81,15 +129,17 @@ def promote(
     run_id: str,
     judged_against: str | None,
     tags: dict[str, str],
+    ledger: Ledger,
+    by: str,
 ) -> Promotion:
     """Register the challenger (once) and move the aliases as the verdict decided.
 
-    Safe to repeat after a crash at any point: each step looks before it writes, and
-    `previous` is set before `champion` moves. `judged_against` is the version that was
-    champion when the challenger was judged.
+    Safe to repeat after a crash at any point. `judged_against` is the version that was
+    champion when the challenger was judged; `by` is the flow run or person that promotes.
 
     Raises:
-        RegistryError: another promotion changed the champion since the verdict.
+        RegistryError: the champion changed since the verdict, or the challenger's files are
+            not what was registered.
     """
     judged = {
         **tags,
@@ -109,29 +159,33 @@ def promote(
         # An unchanged champion keeps the verdict that made it champion.
         tags=judged if verdict.decision != "unchanged" else {},
     )
-    before = registry.champion(client, name)
     changed = False
-    if verdict.decision == "promote" and (before is None or before.version != version.version):
-        if judged_against != (before and before.version):
-            raise RegistryError(
-                f"the champion of {name!r} changed while this challenger was judged",
-                "run the retrain again; it will be judged against the new one",
-            )
-        if before is not None:
-            client.set_registered_model_alias(name, "previous", before.version)
-        client.set_registered_model_alias(name, "champion", version.version)
-        changed = True
-    elif verdict.decision == "keep":
+    if verdict.decision == "promote":
+        registry.load(version)  # what is stored is what was judged
+        changed = promotions.make_champion(
+            client,
+            ledger,
+            name,
+            version.version,
+            action="promote",
+            judged_against=judged_against,
+            by=by,
+            reason=verdict.reason,
+        )
+    champion = registry.champion(client, name)
+    if verdict.decision == "keep" and (champion is None or champion.version != version.version):
         client.set_registered_model_alias(name, "challenger", version.version)
-    after = {
+    return _promotion(client, name, version.version, changed=changed)
+
+
+def _promotion(client: Any, name: str, version: str, *, changed: bool) -> Promotion:
+    aliases = {
         alias: held.version for held in registry.versions(client, name) for alias in held.aliases
     }
-    if after.get("challenger") == after.get("champion") is not None:
-        client.delete_registered_model_alias(name, "challenger")
     return Promotion(
         model=name,
-        version=version.version,
-        champion=after.get("champion"),
-        previous=after.get("previous"),
+        version=version,
+        champion=aliases.get("champion"),
+        previous=aliases.get("previous"),
         changed=changed,
     )

@@ -139,17 +139,20 @@ def log_results(
     client: Any,
     run_id: str,
     *,
-    metrics: Mapping[str, float],
-    tags: Mapping[str, str],
-    documents: Mapping[str, dict[str, Any]],
+    metrics: Mapping[str, float] | None = None,
+    tags: Mapping[str, str] | None = None,
+    documents: Mapping[str, dict[str, Any]] | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> None:
     """Add what later stages found to a run that may have ended. Repeating it changes nothing."""
-    for name, value in metrics.items():
+    for name, value in (metrics or {}).items():
         client.log_metric(run_id, name, value, step=0)
-    for name, text in tags.items():
+    for name, text in (tags or {}).items():
         client.set_tag(run_id, name, text)
-    for file, document in documents.items():
+    for file, document in (documents or {}).items():
         client.log_dict(run_id, document, file)
+    for file, text in (texts or {}).items():
+        client.log_text(run_id, text, file)
 
 
 def log_folder(folder: Path, name: str) -> None:

@@ -16,7 +16,7 @@ TINY = {
         "epochs": 5,
         "lora_rank": 8,
     },
-    "evaluate": {"max_items": 20, "max_length": 96, "samples": 1, "max_new_tokens": 8},
+    "evaluate": {"max_items": 20, "max_length": 96, "answers": 8, "max_new_tokens": 8},
 }
 
 

@@ -21,7 +21,7 @@ MOMENTS = {
     "train": "train: starting DeepSpeed",
     "train's end": "train: saving the adapter",
     "evaluate": "Task run 'train' - Finished",
-    "promote": "Task run 'evaluate base' - Finished",
+    "promote": "Task run 'slices' - Finished",
 }
 # These look at the world outside and so are never cached; they do no work twice.
 ALWAYS = {"ingest", "detector", "base model", "champion", "promote"}

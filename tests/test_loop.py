@@ -44,6 +44,26 @@ def home(prefect_api: str, tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
+GATES = [
+    {"name": "better", "metric": "loss", "test": "superiority", "when": "regular"},
+    {
+        "name": "better on new data",
+        "metric": "loss",
+        "slice": "data=new",
+        "test": "superiority",
+        "when": "drift",
+    },
+    {
+        "name": "not worse on old data",
+        "metric": "loss",
+        "slice": "data=old",
+        "test": "non-inferiority",
+        "margin": 1.0,
+        "when": "drift",
+    },
+]
+
+
 @pytest.fixture
 def settings(tiny_model: Path, tmp_path: Path) -> Path:
     data = write_jsonl(tmp_path / "chats.jsonl", plant(conversations(200)))
@@ -55,7 +75,7 @@ def settings(tiny_model: Path, tmp_path: Path) -> Path:
         drift={"score_records": 10, "strong_effect": 1.0, "min_effect": 0.6},
         replay={"min_new": 20},
         # Forty steps of a tiny model forget more than a real one may.
-        decide={"max_regression": 1.0},
+        decide={"gates": GATES},
         limits={"grace_seconds": 0, "reconcile_minutes": 60},
     )
 

@@ -110,7 +110,7 @@ def test_the_champion_loads_back_in_a_fresh_process_as_it_was(run: Run) -> None:
 def test_the_same_retrain_again_does_nothing_again(run: Run) -> None:
     again = run.retrain()
     assert set(again["cached"]) == {
-        "scrub", "validate", "split", "train",
+        "scrub", "validate", "split", "train", "general text", "slices",
         "evaluate challenger", "evaluate champion", "evaluate base",
     }  # fmt: skip
     assert all(again["cached"].values())
@@ -134,7 +134,7 @@ def test_every_step_is_in_prefect(run: Run, prefect_api: str) -> None:
     tasks = httpx.post(f"{prefect_api}/task_runs/filter", json=flow_run).json()
     assert {task["name"] for task in tasks} == {
         "ingest", "detector", "scrub", "validate", "split", "base model", "champion", "train",
-        "evaluate challenger", "evaluate base", "promote",
+        "general text", "evaluate challenger", "evaluate base", "slices", "promote",
     }  # fmt: skip
     assert {task["state"]["type"] for task in tasks} == {"COMPLETED"}
     artifacts = httpx.post(f"{prefect_api}/artifacts/filter", json=flow_run).json()
@@ -235,6 +235,20 @@ def test_status_and_show(run: Run) -> None:
     assert shown["metrics"]["holdout_loss_challenger"] == pytest.approx(
         run.report["evaluation"]["challenger"]["loss"]
     )
+
+
+def test_a_verdict_is_kept_with_all_that_led_to_it(run: Run) -> None:
+    gates = {gate["name"]: gate for gate in run.report["verdict"]["gates"]}
+    assert gates["better"]["status"] == "passed"
+    assert {gate["status"] for gate in gates.values()} == {"passed", "not measured"}
+    assert {"safety", "personal data in answers", "recites training text"} <= {
+        name for name, gate in gates.items() if gate["status"] == "passed"
+    }
+    kept = {path.name for path in (run.home / "mlflow").rglob("*") if path.is_file()}
+    assert kept >= {"verdict.json", "verdict.html", "evaluation.json", "lineage.json", "README.md"}
+    told = run.evergreen("models", "why", "champion", "--config", run.settings).stdout
+    assert "better" in told
+    assert run.json("models", "history")[0]["action"] == "promote"
 
 
 def test_a_damaged_snapshot_is_made_again(run: Run) -> None:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from tasks.drift.compare import rank_test, unknown, weighted_holm
+from tasks.drift.compare import rank_test, unknown
 from tasks.drift.two_sample import Floats, two_sample
+from tasks.holm import weighted_holm
 
 
 def points(count: int, seed: int, shift: float = 0.0) -> Floats:

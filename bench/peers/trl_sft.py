@@ -21,7 +21,7 @@ TEMPLATE = (
     "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
     "<|im_end|>\n{% endif %}<|im_start|>{{ message['role'] }}\n{% if message['role'] == 'assistant'"
     " %}{% generation %}{{ message['content'] }}<|im_end|>{% endgeneration %}{% else %}"
-    "{{ message['content'] }}<|im_end|>{% endif %}\n{% endfor %}"
+    "{{ message['content'] }}<|im_end|>{% endif %}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
@@ -38,7 +38,8 @@ class Clock(TrainerCallback):
     """Seconds and tokens of the steps, without those of the start."""
 
     def __init__(self):
-        self.tokens = self.steps = 0
+        self.steps = 0
+        self.batches = []  # tokens of each; the loader is a batch ahead of the steps
         self.first = self.last = None
 
     def on_step_begin(self, *_, **__):
@@ -59,9 +60,10 @@ trainer = SFTTrainer(
         per_device_train_batch_size=recipe["batch_size"],
         learning_rate=recipe["learning_rate"],
         lr_scheduler_type="cosine",
-        warmup_ratio=recipe["warmup_ratio"],
+        warmup_steps=recipe["warmup_ratio"],  # below 1 it is a share
         max_length=recipe["max_length"],
         bf16=True,
+        use_cpu=not torch.cuda.is_available(),
         model_init_kwargs={"dtype": "bfloat16"},
         assistant_only_loss=True,
         report_to="none",
@@ -87,7 +89,7 @@ collate = trainer.data_collator
 def counting(features):
     batch = collate(features)
     mask = batch.get("attention_mask")
-    clock.tokens += int(batch["input_ids"].numel() if mask is None else mask.sum())
+    clock.batches.append(int(batch["input_ids"].numel() if mask is None else mask.sum()))
     return batch
 
 
@@ -97,7 +99,7 @@ trainer.save_model(work["output"])
 print(
     json.dumps(
         {
-            "tokens": clock.tokens,
+            "tokens": sum(clock.batches[: clock.steps]),
             "steps": clock.steps,
             "seconds": clock.last - clock.first,
             "start_seconds": clock.first_time - psutil.Process().create_time(),

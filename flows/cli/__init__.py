@@ -14,7 +14,7 @@ import typer
 
 from data_contracts.errors import EvergreenError
 from data_contracts.workspace import Workspace
-from flows.cli import data, demo, drift, models, pipeline, stack
+from flows.cli import data, demo, drift, export, models, pipeline, regression, review, stack
 from infra.local import environment
 
 app = typer.Typer(
@@ -37,6 +37,9 @@ app.command("drift")(drift.drift)
 app.command("ledger")(drift.ledger)
 app.add_typer(models.app, name="models")
 app.command("ask")(models.ask)
+app.command("export")(export.export)
+app.add_typer(regression.app, name="regression")
+app.command("review")(review.review)
 app.command("up")(stack.up)
 app.command("status")(stack.status)
 app.command("plan")(pipeline.plan)

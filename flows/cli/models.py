@@ -1,7 +1,10 @@
 """`evergreen models` and `ask`: what the registry holds, and what it answers."""
 
+import getpass
+import os
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,6 +12,7 @@ import typer
 from data_contracts.errors import RegistryError
 from data_contracts.workspace import Workspace
 from flows.cli.output import JsonFlag, console, show_json, show_table
+from infra.local import PrefectApi, running_services
 
 if TYPE_CHECKING:
     from flows.settings import Settings
@@ -24,6 +28,14 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file o
 WhichArgument = Annotated[
     str, typer.Argument(metavar="VERSION", help="A number, or champion, challenger, previous.")
 ]
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A flow run's id or name, or latest: the last that began to wait."
+    ),
+]
+NameOption = Annotated[str | None, typer.Option(help="Who answers; default the system's user.")]
+CommentOption = Annotated[str, typer.Option(help="Why; kept with the version.")]
 
 RELOAD_TOLERANCE = 0.01
 
@@ -94,23 +106,31 @@ def check(which: WhichArgument, config: ConfigOption = None, as_json: JsonFlag =
     Example: `evergreen models check champion`
     """
     settings, client = _connect(config)
-    from tasks.evaluate import evaluate
+    from tasks.evaluate.cache import ItemCache
+    from tasks.evaluate.measures import mean
+    from tasks.evaluate.sets import choose
+    from tasks.evaluate.stage import Loaded, losses
     from tasks.registry import find, load
 
     version = find(client, settings.name, which)
     if version.holdout_loss is None:
         raise RegistryError(f"version {version.version} has no recorded loss", "retrain")
     loaded = load(version)
-    found = evaluate(
-        _here(loaded.base),
-        loaded.adapter,
-        loaded.holdout,
-        settings.evaluate.model_copy(update={**_recorded(client, version), "samples": 0}),
-    )
-    same = abs(found.loss - version.holdout_loss) <= RELOAD_TOLERANCE
+    limits = _recorded(client, version)
+    max_items = limits.get("max_items", settings.evaluate.max_items)
+    max_length = limits.get("max_length", settings.evaluate.max_length)
+    with TemporaryDirectory() as scratch:  # measured again, whatever is known of it
+        measured = losses(
+            Loaded(_here(loaded.base), loaded.adapter),
+            ItemCache(Path(scratch) / "items.db", version.adapter_digest),
+            choose(loaded.holdout.records(), max_items),
+            max_length,
+        )
+    loss = mean(measured)
+    same = abs(loss - version.holdout_loss) <= RELOAD_TOLERANCE
     result = {
         "version": version.version,
-        "measured": found.loss,
+        "measured": loss,
         "recorded": version.holdout_loss,
         "same": same,
     }
@@ -125,21 +145,165 @@ def check(which: WhichArgument, config: ConfigOption = None, as_json: JsonFlag =
 @app.command("rollback")
 def rollback(
     to: Annotated[str, typer.Option("--to", help="A version or alias.")] = "previous",
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why; kept in the history.")
+    ] = "asked for by a person",
     config: ConfigOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Make an earlier version champion again, once it has loaded and answered.
 
-    Example: `evergreen models rollback`
+    Example: `evergreen models rollback --reason "answers in the wrong language"`
     """
+    workspace = Workspace.current()
+    stack = running_services(workspace).get("the Prefect server")
+    if stack is not None:  # so that who listens to events hears of it
+        os.environ.setdefault("PREFECT_API_URL", f"{stack}/api")
+    settings, client = _connect(config)
+    from flows.events import tell
+    from tasks.ledger.database import Ledger
     from tasks.promote import rollback as roll_back
 
-    settings, client = _connect(config)
-    done = roll_back(client, settings.name, to, Workspace.current())
+    ledger = Ledger(settings.ledger, workspace)
+    done = roll_back(client, settings.name, to, workspace, ledger, by="command line", reason=reason)
+    if done.changed:
+        tell(settings, done, "rollback", reason)
     if as_json:
         show_json(done.model_dump(mode="json"))
     else:
         console.print(f"Version {done.champion} is champion; it was {done.previous or 'none'}.")
+
+
+@app.command("history")
+def history(config: ConfigOption = None, as_json: JsonFlag = False) -> None:
+    """Who became champion when, by whom and why, newest first.
+
+    Example: `evergreen models history`
+    """
+    from flows.settings import load_settings
+    from tasks.ledger import promotions
+    from tasks.ledger.database import Ledger
+
+    settings, workspace = load_settings(config), Workspace.current()
+    workspace.create()
+    found = promotions.history(Ledger(settings.ledger, workspace), settings.name)
+    if as_json:
+        show_json([entry.model_dump(mode="json") for entry in found])
+        return
+    show_table(
+        f"Champions of {settings.name!r}",
+        [
+            {
+                "at": f"{entry.at:%Y-%m-%d %H:%M:%S}",
+                "action": entry.action,
+                "version": entry.version,
+                "before": entry.before,
+                "by": entry.by,
+                "reason": entry.reason,
+                "state": entry.state,
+            }
+            for entry in found
+        ],
+    )
+
+
+@app.command("why")
+def why(which: WhichArgument, config: ConfigOption = None, as_json: JsonFlag = False) -> None:
+    """Why a version is champion or not: what asked for it, how it was judged, what came of it.
+
+    Example: `evergreen models why champion`
+    """
+    settings, client = _connect(config)
+    from tasks.documents import documents
+    from tasks.ledger import promotions
+    from tasks.ledger.database import Ledger
+    from tasks.registry import find
+    from tasks.why import why as explained
+
+    version = find(client, settings.name, which)
+    kept = documents(client, version)
+    lineage, verdict = kept.lineage, kept.verdict
+    history = promotions.history(Ledger(settings.ledger, Workspace.current()), settings.name)
+    if as_json:
+        show_json(
+            {
+                "version": version.model_dump(mode="json"),
+                "lineage": lineage.model_dump(mode="json"),
+                "verdict": verdict.model_dump(mode="json"),
+                "history": [entry.model_dump(mode="json") for entry in history],
+            }
+        )
+        return
+    console.print(explained(version, lineage, verdict, history), markup=False)
+
+
+@app.command("waiting")
+def list_waiting(as_json: JsonFlag = False) -> None:
+    """Runs that wait for a person to approve a promotion.
+
+    Example: `evergreen models waiting`
+    """
+    with PrefectApi(Workspace.current()).running():
+        from flows.approval import waiting
+
+        found = waiting()
+    if as_json:
+        show_json([one.model_dump(mode="json") for one in found])
+        return
+    show_table(
+        "Waiting for approval",
+        [
+            {
+                "run": one.name,
+                "id": str(one.id),
+                "since": _when(int(one.since.timestamp() * 1000)),
+                "model": one.model,
+                "verdict": one.reason,
+            }
+            for one in found
+        ],
+    )
+
+
+@app.command("approve")
+def approve(
+    run: RunArgument,
+    name: NameOption = None,
+    comment: CommentOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Let the challenger that a run waits with become champion.
+
+    Example: `evergreen models approve latest --comment "read the samples"`
+    """
+    _answer(run, name, comment, approve=True, as_json=as_json)
+
+
+@app.command("reject")
+def reject(
+    run: RunArgument,
+    name: NameOption = None,
+    comment: CommentOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Keep the champion, and the challenger that a run waits with as challenger.
+
+    Example: `evergreen models reject latest --comment "too curt"`
+    """
+    _answer(run, name, comment, approve=False, as_json=as_json)
+
+
+def _answer(run: str, name: str | None, comment: str, *, approve: bool, as_json: bool) -> None:
+    with PrefectApi(Workspace.current()).running():
+        from flows.approval import answer
+
+        name = name or getpass.getuser()
+        one = answer(run, approve=approve, name=name, comment=comment)
+    if as_json:
+        show_json({**one.model_dump(mode="json"), "approved": approve, "by": name})
+    else:
+        done = "Approved" if approve else "Rejected"
+        console.print(f"{done} by {name}: the challenger of {one.model!r}, run {one.name}.")
 
 
 def ask(

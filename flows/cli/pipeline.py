@@ -86,7 +86,7 @@ def run_flow(settings: "Settings") -> "RetrainReport":
 
 
 def show_summary(report: "RetrainReport") -> None:
-    from flows.report import row_table, score_table
+    from flows.report import gate_table, row_table, score_table
     from tasks.scrub.report import found_tables
 
     show_table("Rows", row_table(report))
@@ -114,6 +114,7 @@ def show_summary(report: "RetrainReport") -> None:
         ],
     )
     show_table("Held-out loss (nats a token)", score_table(report))
+    show_table("Gates", gate_table(report.verdict))
     promotion = report.promotion
     console.print(f"[bold]Verdict: {report.verdict.decision}[/bold] - {report.verdict.reason}")
     if promotion is not None:

@@ -19,8 +19,10 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.drift.features import Features, Numbers, Vectors, words
+from tasks.drift.features import Features, Numbers, Vectors
 from tasks.drift.two_sample import TwoSample, two_sample
+from tasks.holm import weighted_holm
+from tasks.text import words
 
 EMBEDDING_WEIGHT = 4.0
 EXAMPLES = 8
@@ -281,21 +283,6 @@ def rank_test(before: Numbers, after: Numbers) -> tuple[float, float]:
         table = [[yes[0], len(before) - yes[0]], [yes[1], len(after) - yes[1]]]
         return float(fisher_exact(table).pvalue), effect
     return (1.0 if np.isnan(u.pvalue) else float(u.pvalue)), effect
-
-
-def weighted_holm(p_values: Sequence[float], weights: Sequence[float]) -> list[float]:
-    """Adjusted p-values of Holm's step-down procedure with weights (Holm, 1979, section 5).
-
-    Rejecting those at or below alpha rejects a true hypothesis with chance alpha at most.
-    """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i] / weights[i])
-    adjusted = [1.0] * len(p_values)
-    remaining, floor = sum(weights), 0.0
-    for index in order:
-        floor = max(floor, min(1.0, p_values[index] / weights[index] * remaining))
-        adjusted[index] = floor
-        remaining -= weights[index]
-    return adjusted
 
 
 def _judge(tests: Sequence[_Test], settings: DriftSettings) -> list[TestResult]:

@@ -4,7 +4,6 @@ One exchange a conversation, because the turns of a conversation resemble each o
 for independent, they would make every test see drift where there is none.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,20 +18,10 @@ from data_contracts.digests import digest_json
 from data_contracts.policy import PLACEHOLDER
 from data_contracts.records import Record
 from models.encoder import Encoder
+from tasks.text import is_refusal, language
 
 Vectors = NDArray[np.float32]
 Numbers = NDArray[np.float64]
-
-WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
-# How chat models say that they will not: the phrases that common refusal counts look for.
-REFUSAL = re.compile(
-    r"\b(i(['\u2019]m| am) (very )?sorry,? but|i (can(no|['\u2019])t|am not able to|am unable to|"
-    r"won['\u2019]t be able to) (help|assist|answer|provide|do|comply|discuss|fulfil)|"
-    r"as an? (ai|artificial intelligence|language model)|i must decline)",
-    re.IGNORECASE,
-)
-# Fewer words do not tell a language.
-LANGUAGE_WORDS = 4
 
 
 @dataclass(frozen=True)
@@ -154,7 +143,7 @@ def describe(
         "question length": _numbers(len(text.split()) for text in user),
         "personal data": _numbers(bool(PLACEHOLDER.search(text)) for text in user),
         "answer length": _numbers(len(text.split()) for text in assistant),
-        "refusals": _numbers(bool(REFUSAL.search(text)) for text in assistant),
+        "refusals": _numbers(is_refusal(text) for text in assistant),
         "feedback": _numbers(log.feedback if log else None for log in served),
         "latency": _numbers(log.latency_ms if log else None for log in served),
         "loss": _numbers(scored.get(record.id) for record in chosen),
@@ -168,19 +157,6 @@ def describe(
         assistant_vectors=both[len(user) :],
         numbers=numbers,
     )
-
-
-def language(text: str) -> str:
-    """ISO 639-1 code; empty where the text is too short to tell."""
-    if len(WORD.findall(text)) < LANGUAGE_WORDS:
-        return ""
-    import py3langid
-
-    return str(py3langid.classify(text)[0])
-
-
-def words(text: str) -> list[str]:
-    return [word.casefold() for word in WORD.findall(PLACEHOLDER.sub(" ", text))]
 
 
 def _numbers(values: object) -> Numbers:

@@ -1,7 +1,5 @@
 """The drift report: one page with plots for people, Markdown for the Prefect UI."""
 
-import base64
-import io
 from collections import Counter
 from collections.abc import Mapping
 from importlib import resources
@@ -14,6 +12,7 @@ from matplotlib.figure import Figure
 from tasks.drift.compare import Comparison, Evidence, Side, TestResult
 from tasks.drift.features import Features, Numbers
 from tasks.markdown import table
+from tasks.pictures import as_base64
 
 TEMPLATE = "report.html.j2"
 REFERENCE, CURRENT = "#7a8ca3", "#d9730d"
@@ -130,7 +129,7 @@ def _map(evidence: Evidence) -> str:
     axes.set(xticks=[], yticks=[])
     axes.legend(loc="upper right", frameon=False)
     figure.colorbar(shown, ax=axes, label="unlike the reference")
-    return _picture(figure)
+    return as_base64(figure)
 
 
 def _some(rows: Any) -> Any:
@@ -149,7 +148,7 @@ def _nulls(evidence: Evidence) -> str:
         axes.axvline(test.statistic, color=CURRENT, linewidth=2, label="observed")
         axes.set(title=names[side], xlabel="statistic", yticks=[])
         axes.legend(frameon=False)
-    return _picture(figure)
+    return as_base64(figure)
 
 
 def _shifts(evidence: Evidence) -> str:
@@ -165,7 +164,7 @@ def _shifts(evidence: Evidence) -> str:
     _languages(panels[len(plotted) + 1], evidence.reference, evidence.current)
     for axes in panels[count:]:
         axes.set_axis_off()
-    return _picture(figure)
+    return as_base64(figure)
 
 
 def _values(evidence: Evidence, test: TestResult) -> tuple[Numbers, Numbers]:
@@ -211,9 +210,3 @@ def _languages(axes: Any, reference: Features, current: Features) -> None:
         axes.barh(places + shift, shares, 0.4, color=color)
     axes.set_yticks(places, names)
     axes.set(xlabel="share of messages, by language")
-
-
-def _picture(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -134,6 +134,34 @@ episodes = Table(
     Column("reason", Text, nullable=False),
 )
 
+# Append-only: what was to become champion, and whether it did.
+promotions = Table(
+    "evergreen_promotions",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("model", String(200), nullable=False, index=True),
+    Column("at", Moment, nullable=False),
+    Column("action", String(20), nullable=False),
+    Column("version", String(40), nullable=False),
+    Column("before", String(40)),
+    Column("state", String(20), nullable=False),
+    Column("by", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+# Append-only: the regression set after each addition, a snapshot that holds all before it.
+regressions = Table(
+    "evergreen_regressions",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("model", String(200), nullable=False, index=True),
+    Column("at", Moment, nullable=False),
+    Column("added", Integer, nullable=False),
+    Column("by", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("snapshot", Text, nullable=False),
+)
+
 # Digests of log records that a window has counted; forgotten when they are too late to come again.
 seen = Table(
     "evergreen_seen",

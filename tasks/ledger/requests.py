@@ -24,7 +24,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from data_contracts.digests import digest_json
 from data_contracts.errors import StackError
 from tasks.ledger import leases
-from tasks.ledger.database import Ledger, episodes, history, now, requests
+from tasks.ledger.database import Ledger, episodes, history, now, promotions, requests
 
 State = Literal["requested", "started", "finished", "refused", "failed"]
 Trigger = Literal["manual", "schedule", "drift"]
@@ -51,6 +51,9 @@ class LimitSettings(BaseModel):
     )
     max_cost_per_day: float | None = Field(
         default=None, ge=0, description="Cost of all retrains in 24 hours, at `price_per_hour`."
+    )
+    rest_hours_after_rollback: float = Field(
+        default=24, ge=0, description="No unattended retrain starts this soon after a rollback."
     )
     max_attempts: int = Field(
         default=3, ge=1, description="Attempts at one request before it has failed."
@@ -377,6 +380,12 @@ def _over_limits(
     connection: Connection, request: Request, limits: LimitSettings
 ) -> tuple[str, datetime] | None:
     """(which limit, when it is over) if a limit speaks against a retrain now."""
+    rested = _rested(connection, request.model, limits)
+    if now() < rested:
+        return (
+            f"rest after a rollback until {_clock(rested)} (limits.rest_hours_after_rollback)",
+            rested,
+        )
     day = timedelta(days=1)
     since = now() - day
     ran = [
@@ -422,6 +431,18 @@ def _over_limits(
             over,
         )
     return None
+
+
+def _rested(connection: Connection, model: str, limits: LimitSettings) -> datetime:
+    """When the rest after the last rollback is over."""
+    last = connection.scalar(
+        select(func.max(promotions.c.at)).where(
+            promotions.c.model == model,
+            promotions.c.action == "rollback",
+            promotions.c.state == "done",
+        )
+    )
+    return now() if last is None else last + timedelta(hours=limits.rest_hours_after_rollback)
 
 
 def _clock(moment: datetime) -> str:

@@ -1,0 +1,91 @@
+"""The evaluation of a retrain: its sets, and what every model makes of them."""
+
+from collections.abc import Mapping
+
+from data_contracts.policy import ScrubPolicy
+from data_contracts.snapshots import Snapshot
+from data_contracts.workspace import Workspace
+from flows.settings import Settings
+from models.adapters import Adapter
+from models.base import Base
+from tasks.evaluate import Evaluation, MetricName, ModelScore, evaluate_task
+from tasks.evaluate.judge import judge_task
+from tasks.evaluate.measures import Measures
+from tasks.evaluate.regression import current
+from tasks.evaluate.sets import EvaluationSets, general_task, slices_task
+from tasks.ingest import IngestSettings, Source, ingest_task
+from tasks.ledger.database import Ledger
+from tasks.registry import LoadedVersion
+from tasks.scrub import BuiltDetector, scrub_task
+from tasks.scrub.replace import fingerprint, secret_key
+from tasks.split import Split
+
+
+def sets_of(
+    settings: Settings,
+    parts: Split,
+    base: Base,
+    policy: ScrubPolicy,
+    detector: BuiltDetector | None,
+    ledger: Ledger,
+    workspace: Workspace,
+) -> EvaluationSets:
+    """The frozen sets of this retrain. Those of the user are scrubbed like the training data."""
+    chosen = settings.evaluate
+    sets: dict[str, Snapshot] = {"holdout": parts.holdout}
+    if (failures := current(ledger, settings.name)) is not None:
+        sets["regression"] = failures
+    key = fingerprint(secret_key(policy))
+    for own in chosen.sets:
+        listing = ingest_task.with_options(task_run_name=f"ingest {own.name}")(
+            IngestSettings(sources=(Source(path=own.path),))
+        )
+        scrub = scrub_task.with_options(task_run_name=f"scrub {own.name}")
+        unaudited = settings.scrub.model_copy(
+            update={"audit": settings.scrub.audit.model_copy(update={"records": 0})}
+        )
+        sets[own.name] = scrub(listing, policy, detector, unaudited, workspace, key).snapshot
+    if chosen.general:
+        sets["general"] = general_task(base, chosen.max_new_tokens, workspace)
+    return EvaluationSets(conversations=sets, training=parts.train, canaries=chosen.canaries)
+
+
+def measure(
+    settings: Settings,
+    sets: EvaluationSets,
+    models: Mapping[str, tuple[Base, Adapter | None]],
+    champion: LoadedVersion | None,
+    policy: ScrubPolicy,
+    detector: BuiltDetector | None,
+    workspace: Workspace,
+) -> Evaluation:
+    """Every model on the same sets.
+
+    Args:
+        models: `challenger` and `base`.
+        champion: None before there is one.
+    """
+    asked = dict(models)
+    if champion is not None:
+        asked["champion"] = (champion.base, champion.adapter)
+    scores: dict[str, ModelScore] = {}
+    for role, (base, adapter) in asked.items():
+        named = evaluate_task.with_options(task_run_name=f"evaluate {role}")
+        scores[role] = named(
+            base, adapter, sets, settings.evaluate, settings.encoder, policy, detector, workspace
+        )
+    found = Evaluation(
+        challenger=scores["challenger"],
+        champion=scores.get("champion"),
+        base=scores["base"],
+        slices=slices_task(
+            sets.conversations["holdout"], settings.evaluate.max_items, settings.encoder
+        ),
+        sets={name: snapshot.digest for name, snapshot in sets.conversations.items()},
+    )
+    if settings.evaluate.judge.url is None:
+        return found
+    _, bar = found.bar
+    preferred = judge_task(settings.evaluate.judge, found.challenger.samples, bar.samples)
+    pairwise: dict[MetricName, Measures] = {"preferred": preferred}
+    return found.model_copy(update={"pairwise": pairwise})

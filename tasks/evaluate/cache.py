@@ -1,0 +1,77 @@
+"""What was measured of a known model on a known item, so that it is never measured twice."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from data_contracts.digests import code_version, digest_json
+
+# The code that decides what a number is.
+CODE = ("models", "tasks.evaluate", "tasks.text")
+# Keys in one query; SQLite takes so many variables at least.
+CHUNK = 500
+
+T = TypeVar("T")
+
+
+class ItemCache:
+    """Results on one model, in a SQLite file that may be deleted at any time.
+
+    Args:
+        file: the database; made if it is missing.
+        model: digest of the weights that answer.
+    """
+
+    def __init__(self, file: Path, model: str) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._file = file
+        self._model = digest_json([model, code_version(*CODE)])
+        with closing(self._connect()) as connection, connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS items (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
+            )
+
+    def fill(
+        self,
+        kind: Any,
+        items: Iterable[tuple[str, T]],
+        measure: Callable[[Sequence[T]], Sequence[Any]],
+    ) -> list[Any]:
+        """The result of each item; `measure` is called with those that are not known.
+
+        Args:
+            kind: what is measured and with which settings, as JSON.
+            items: (digest of the content, what `measure` takes of it).
+            measure: results as JSON, one an item, in order.
+        """
+        listed = [(digest_json([self._model, kind, key]), item) for key, item in items]
+        known = self._read([key for key, _ in listed])
+        missing = {key: item for key, item in listed if key not in known}
+        if missing:
+            found = dict(zip(missing, measure(list(missing.values())), strict=True))
+            with closing(self._connect()) as connection, connection:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO items VALUES (?, ?)",
+                    [(key, json.dumps(value)) for key, value in found.items()],
+                )
+            known |= found
+        return [known[key] for key, _ in listed]
+
+    def _read(self, keys: list[str]) -> dict[str, Any]:
+        known: dict[str, Any] = {}
+        with closing(self._connect()) as connection:
+            for at in range(0, len(keys), CHUNK):
+                part = keys[at : at + CHUNK]
+                marks = ",".join("?" * len(part))
+                rows = connection.execute(
+                    f"SELECT key, value FROM items WHERE key IN ({marks})",  # noqa: S608 - marks
+                    part,
+                )
+                known |= {key: json.loads(value) for key, value in rows}
+        return known
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._file, timeout=60)
