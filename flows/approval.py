@@ -12,7 +12,7 @@ when the time is over the run answers itself, the way a person would.
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from uuid import UUID, uuid4
 
 import httpx
@@ -26,7 +26,7 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound
 from prefect.input import Keyset, RunInput, keyset_from_paused_state
 from prefect.runtime import flow_run
-from prefect.states import Paused
+from prefect.states import Cancelled, Paused
 from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.errors import StackError
@@ -43,6 +43,8 @@ SEE_WAITING = "`evergreen models waiting` lists the runs that wait"
 POLL_SECONDS = 1.0
 # The server fails a run that waits for longer than it was told: then our own time is long over.
 MARGIN = timedelta(hours=1)
+# A runner stops the process of a run that is cancelled; of one from a terminal nobody does.
+STOP = timedelta(seconds=15)
 
 
 class Answer(RunInput):
@@ -176,7 +178,8 @@ def _pause(
         pause_key=f"{KEY}-{uuid4().hex}",
         pause_expiration_time=until + MARGIN,
     )
-    keyset = state.state_details.run_input_keyset = keyset_from_paused_state(state)
+    keyset = keyset_from_paused_state(state)
+    state.state_details.run_input_keyset = cast(dict[str, str], keyset)
     form.save(keyset, run)  # before anyone can see that the run waits
     result = client.set_flow_run_state(run, state)
     if result.status != SetStateStatus.ACCEPT:
@@ -191,19 +194,31 @@ def _answer_to(
         try:
             state = client.read_flow_run(run).state
             if state is not None and state.is_running():
-                return form.load(keyset, run)
+                # Prefect's functions serve sync and async callers; we are sync.
+                return cast(Answer, form.load(keyset, run))
             if state is None or not state.is_paused():
-                raise StackError(
-                    f"this run was {_state(state)} while it waited for approval",
-                    "nothing was promoted; retrain again if that was not meant",
-                )
-            if datetime.now(UTC) >= until:
+                _require_alive(client, run, state)
+            elif datetime.now(UTC) >= until:
                 client.resume_flow_run(run, NOBODY.model_dump())
                 continue
         except httpx.HTTPError:  # a server that is away now may be back later
             if datetime.now(UTC) >= until + MARGIN:
                 raise
         time.sleep(POLL_SECONDS)
+
+
+def _require_alive(client: SyncPrefectClient, run: UUID, state: State[Any] | None) -> None:
+    """Raises StackError: a person ended this run, and no runner has stopped its process."""
+    if state is not None and state.is_cancelling():
+        if datetime.now(UTC) < state.timestamp + STOP:
+            return
+        # Prefect lets nothing else follow, and nobody else would say that the run has ended.
+        gone: State[Any] = Cancelled()
+        state = client.set_flow_run_state(run, gone).state
+    raise StackError(
+        f"this run was {_state(state)} while it waited for approval",
+        "nothing was promoted; retrain again if that was not meant",
+    )
 
 
 def waiting() -> list[Waiting]:

@@ -219,6 +219,8 @@ def _rows(model: type[BaseModel], prefix: str) -> list[str]:
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             rows += _rows(field.annotation, f"{prefix}{name}.")
+        elif field.default_factory is not None:  # too long for a table
+            rows.append(f"| `{prefix}{name}` | `evergreen config` | {field.description} |")
         else:
             default = TypeAdapter(Any).dump_python(field.get_default(), mode="json")
             shown = yaml.safe_dump(default, default_flow_style=True).removesuffix("...\n").strip()

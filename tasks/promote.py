@@ -172,9 +172,10 @@ def promote(
             by=by,
             reason=verdict.reason,
         )
-    champion = registry.champion(client, name)
-    if verdict.decision == "keep" and (champion is None or champion.version != version.version):
-        client.set_registered_model_alias(name, "challenger", version.version)
+    elif verdict.decision == "keep":
+        champion = registry.champion(client, name)
+        if champion is None or champion.version != version.version:
+            client.set_registered_model_alias(name, "challenger", version.version)
     return _promotion(client, name, version.version, changed=changed)
 
 

@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from data_contracts.workspace import Workspace
@@ -77,10 +79,11 @@ def do(models: Registry, writes: int, action: str, *arguments: Any) -> None:
 
 
 def main(home: str, name: str, base: str) -> None:
-    import mlflow  # noqa: F401 - so that the children have it
-    import peft  # noqa: F401
+    import peft  # noqa: F401 - so that the children have it
     import transformers  # noqa: F401
 
+    with tempfile.TemporaryDirectory() as scratch:  # and all that MLflow imports when it is used
+        Registry(Workspace(home=Path(scratch))).promote("first", "promote", None)
     workspace = Workspace.model_validate({"home": home})
     for line in sys.stdin:
         child = os.fork()

@@ -194,7 +194,7 @@ def history(config: ConfigOption = None, as_json: JsonFlag = False) -> None:
         f"Champions of {settings.name!r}",
         [
             {
-                "at": f"{entry.at:%Y-%m-%d %H:%M:%S}",
+                "at": f"{entry.at:%Y-%m-%d %H:%M}",
                 "action": entry.action,
                 "version": entry.version,
                 "before": entry.before,

@@ -123,7 +123,7 @@ def make_champion(
     """
     with ledger.transaction(model) as connection:
         _settle(connection, client, model)
-        before = _champion(client, model)
+        before = _champion(connection, model)
         intended = (
             _write(connection, model, action, version, before, "intended", by, reason)
             if before == judged_against != version
@@ -152,14 +152,13 @@ def _settle(connection: Connection, client: Any, model: str) -> list[PromotionEn
         for entry in reversed(_entries(connection, model))
         if entry.state == "intended"
     ]
-    last = _last(connection, model)
-    known = last.version if last is not None else NO_CHAMPION
-    champion = _champion(client, model) or NO_CHAMPION
+    known, found = _champion(connection, model), registry.champion(client, model)
+    champion = found.version if found is not None else None
     if champion != known:
-        before = None if known == NO_CHAMPION else known
-        why = "changed in the registry" if last is not None else "older than this history"
+        why = "changed in the registry" if _last(connection, model) else "older than this history"
+        version = champion or NO_CHAMPION
         settled.append(
-            _write(connection, model, "outside", champion, before, "done", "somebody else", why)
+            _write(connection, model, "outside", version, known, "done", "somebody else", why)
         )
     return settled
 
@@ -215,9 +214,10 @@ def _void(connection: Connection, entry: PromotionEntry, why: str) -> PromotionE
     return _change(connection, entry, "void", f"{entry.reason}; void: {why}")
 
 
-def _champion(client: Any, model: str) -> str | None:
-    champion = registry.champion(client, model)
-    return None if champion is None else champion.version
+def _champion(connection: Connection, model: str) -> str | None:
+    """Who is champion by the history; so it is in the registry once that is settled."""
+    last = _last(connection, model)
+    return None if last is None or last.version == NO_CHAMPION else last.version
 
 
 def _write(
