@@ -8,6 +8,10 @@ from pydantic import BaseModel, ConfigDict
 
 from data_contracts.records import Message
 from models.chat import render
+from models.score import batches
+
+# Weights are read once for each token of a batch, so large ones are nearly free on a CPU.
+BATCH_TOKENS = 16_384
 
 
 class Answer(BaseModel):
@@ -69,12 +73,13 @@ def continuations(
     pad_id: int,
     max_new_tokens: int,
     sample_seed: int | None = None,
-    batch_size: int = 32,
+    batch_tokens: int = BATCH_TOKENS,
     on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> list[tuple[list[int], float]]:
     """(token ids that follow, seconds) of each prompt of token ids, in order.
 
-    Prompts of about the same length share a batch, so that little of it is padding.
+    Prompts of about the same length share a batch, so that little of it is padding; a batch has
+    at most `batch_tokens`, those to come included.
     """
     import torch
 
@@ -83,8 +88,8 @@ def continuations(
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         if sample_seed is not None:
             torch.manual_seed(sample_seed)
-        for at in range(0, len(order), batch_size):
-            batch = order[at : at + batch_size]
+        for batch in batches([len(prompts[i]) + max_new_tokens for i in order], batch_tokens):
+            batch = [order[place] for place in batch]
             began = time.perf_counter()
             width = max(len(prompts[index]) for index in batch)
             ids = torch.full((len(batch), width), pad_id)

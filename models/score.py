@@ -63,7 +63,8 @@ def score(
     order = sorted(range(len(examples)), key=lambda index: len(examples[index].input_ids))
     results: dict[int, ItemLoss] = {}
     with torch.inference_mode():
-        for indices in _batches(order, examples, batch_tokens):
+        for places in batches([len(examples[i].input_ids) for i in order], batch_tokens):
+            indices = [order[place] for place in places]
             batch = {
                 name: tensor.to(model.device)
                 for name, tensor in collate([examples[i] for i in indices], pad_id).items()
@@ -80,15 +81,13 @@ def score(
     return [results[index] for index in range(len(examples))]
 
 
-def _batches(
-    order: Sequence[int], examples: Sequence[Example], batch_tokens: int
-) -> list[list[int]]:
-    """Neighbours in length together, each batch at most `batch_tokens` once padded."""
-    batches: list[list[int]] = []
-    for index in order:
-        width = len(examples[index].input_ids)
-        if batches and width * (len(batches[-1]) + 1) <= batch_tokens:
-            batches[-1].append(index)
+def batches(widths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Places of ascending `widths`, neighbours together, each batch at most `batch_tokens` once
+    padded; longer single ones go alone."""
+    found: list[list[int]] = []
+    for place, width in enumerate(widths):
+        if found and width * (len(found[-1]) + 1) <= batch_tokens:
+            found[-1].append(place)
         else:
-            batches.append([index])
-    return batches
+            found.append([place])
+    return found

@@ -278,7 +278,7 @@ def test_a_retrain_waits_for_approval_before_it_promotes(
         text=True,
     )
     try:
-        run = waits_for(name, retrain, seconds=240)
+        run = waits_for(name, retrain, seconds=480)
         listed = evergreen("models", "list", "--config", settings, "--json", home=home)
         assert json.loads(listed.stdout) == []
         done = evergreen("models", "approve", run.name, "--name", "ada", home=home)

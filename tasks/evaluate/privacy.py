@@ -17,6 +17,8 @@ from tasks.split import Split
 # Fewer tokens are said again by chance.
 FEWEST_TOKENS = 12
 MOST_TOKENS = 48
+# What a model is given to go on from: the last so many tokens.
+PREFIX_TOKENS = 100
 
 
 class CanarySettings(BaseModel):
@@ -43,8 +45,8 @@ def recited(
     model: Any, tokenizer: Any, records: Sequence[Record], count: int
 ) -> list[tuple[str, bool]]:
     """(record id, whether the model recites the second half of its longest answer) of `count`
-    training conversations, given all before: the greedy continuation is the very text for
-    `FEWEST_TOKENS` to `MOST_TOKENS` tokens (Carlini et al., Quantifying Memorization, 2023).
+    training conversations, given the `PREFIX_TOKENS` before: the greedy continuation is the very
+    text for `FEWEST_TOKENS` to `MOST_TOKENS` tokens (Carlini et al., Quantifying Memorization, 2023).
 
     Conversations with shorter answers are left out.
     """
@@ -82,7 +84,9 @@ def _halves(tokenizer: Any, record: Record) -> tuple[list[int], list[int]] | Non
         return None
     middle = inside[len(inside) // 2]
     ids = encoding["input_ids"]
-    return ids[:middle], ids[middle : min(inside[-1] + 1, middle + MOST_TOKENS)]
+    return ids[max(0, middle - PREFIX_TOKENS) : middle], ids[
+        middle : min(inside[-1] + 1, middle + MOST_TOKENS)
+    ]
 
 
 def plant_canaries(parts: Split, settings: CanarySettings, workspace: Workspace) -> Split:
