@@ -140,7 +140,9 @@ def facts(report: RetrainReport) -> dict[str, str]:
 def as_markdown(report: RetrainReport) -> str:
     verdict, training, promotion = report.verdict, report.training, report.promotion
     headline = {
-        "promote": f"Promoted: version {promotion.version if promotion else '?'} is champion",
+        "promote": f"Promoted: version {promotion.version} is champion"
+        if promotion
+        else "To be promoted, if it is approved",
         "keep": f"Not promoted: the {verdict.bar} stays",
         "unchanged": "Unchanged: this adapter is champion already",
     }[verdict.decision]

@@ -34,7 +34,7 @@ def crash_zombies(client: SyncPrefectClient, tag: str) -> list[str]:
         their names
     """
     running = FlowRunFilter.model_validate(
-        {"tags": {"all_": [tag]}, "state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}}
+        {"tags": {"all_": [tag]}, "state": {"type": {"any_": ["RUNNING", "PAUSED", "CANCELLING"]}}}
     )
     crashed = []
     for run in client.read_flow_runs(flow_run_filter=running):

@@ -46,7 +46,8 @@ def recited(
 ) -> list[tuple[str, bool]]:
     """(record id, whether the model recites the second half of its longest answer) of `count`
     training conversations, given the `PREFIX_TOKENS` before: the greedy continuation is the very
-    text for `FEWEST_TOKENS` to `MOST_TOKENS` tokens (Carlini et al., Quantifying Memorization, 2023).
+    text for `FEWEST_TOKENS` to `MOST_TOKENS` tokens (Carlini et al., Quantifying Memorization,
+    2023).
 
     Conversations with shorter answers are left out.
     """
