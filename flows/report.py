@@ -110,10 +110,10 @@ def gate_table(verdict: Verdict) -> list[dict[str, Any]]:
     return [
         {
             "gate": f"{gate.name} ({gate.slice})" if gate.slice else gate.name,
+            "metric": gate.metric,
             "": "passed" if gate.passed else "FAILS" if gate.severity == "block" else "warns",
-            "difference": f"{number(gate.value)} {gate.unit}",
+            "difference": number(gate.value),
             "interval": f"{number(gate.low)} to {number(gate.high)}",
-            "passes": f"{gate.test}, margin {gate.margin:g}",
             "items": gate.items,
         }
         for gate in sorted(measured, key=lambda gate: (gate.passed, gate.severity == "warn"))

@@ -114,17 +114,12 @@ def _gates(title: str, gates: Sequence[Gate]) -> Iterator[str]:
         yield f"  - {name}, {had_to(same[0])}: {sliced}"
 
 
-def signed(value: float | None) -> str:
-    """As the verdict's page has it, but without a sign that only rounding gave."""
-    return number(value).replace("-0.000", "0.000").replace("+0.000", "0.000")
-
-
 def measured(gate: Gate) -> str:
     """The gate's number with its interval and items, or why there is none."""
     if gate.value is None:
         return gate.reason.rpartition(": ")[2]
-    interval = f"{signed(gate.low)} to {signed(gate.high)}"
-    return f"{signed(gate.value)} {gate.unit} ({interval}, {gate.items} items)"
+    interval = f"{number(gate.low)} to {number(gate.high)}"
+    return f"{number(gate.value)} {gate.unit} ({interval}, {gate.items} items)"
 
 
 def had_to(gate: Gate) -> str:
@@ -139,7 +134,7 @@ def had_to(gate: Gate) -> str:
         "limit": f"must not be shown {worse}",
     }[gate.test]
     against = f" against the {gate.against}" if gate.against else ""
-    return f"{gate.metric} on {gate.on} {must} {signed(margin_of(gate))}{against}"
+    return f"{gate.metric} on {gate.on} {must} {number(margin_of(gate))}{against}"
 
 
 def _since(version: Version, history: Sequence[PromotionEntry]) -> Iterator[str]:

@@ -111,7 +111,8 @@ def margin_of(gate: Gate) -> float:
 def number(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "-"
-    return f"{value:+.3f}" if abs(value) < 100 else f"{value:+.0f}"
+    shown = f"{value:+.3f}" if abs(value) < 100 else f"{value:+.0f}"
+    return "0" if float(shown) == 0 else shown
 
 
 def model_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
