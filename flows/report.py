@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from data_contracts.snapshots import RowAccount
 from models.spec import FinetuneMetrics
 from tasks.decide import Verdict
-from tasks.decide.page import number
+from tasks.decide.verdict import number
 from tasks.evaluate import Evaluation
 from tasks.ledger.requests import Request
 from tasks.markdown import cell, table

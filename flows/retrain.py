@@ -5,7 +5,11 @@ from time import perf_counter
 from typing import Any
 
 from prefect import State, flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_image_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
@@ -26,7 +30,7 @@ from tasks import registry, tracking
 from tasks.card import model_card
 from tasks.champion import champion_task, require_same_tokenizer, trained_on
 from tasks.decide import decide
-from tasks.decide.page import page
+from tasks.decide.page import forest, page
 from tasks.documents import CARD, EVALUATION, LINEAGE, VERDICT
 from tasks.evaluate import Evaluation, ModelScore
 from tasks.evaluate.privacy import plant_canaries
@@ -36,6 +40,7 @@ from tasks.ledger.episodes import drifted
 from tasks.ledger.promotions import taken_back
 from tasks.ledger.requests import Refusal, Trigger, story
 from tasks.lineage import lineage
+from tasks.pictures import as_base64
 from tasks.promote import promote
 from tasks.replay import replay_task
 from tasks.scrub import detector_task, scrub_task
@@ -294,6 +299,7 @@ def document(
             "verdict.html": whole,
             CARD: model_card(came_from, report.evaluation, report.verdict),
         },
+        figures={"plots/gates.png": forest(report.verdict)},
     )
 
 
@@ -317,6 +323,12 @@ def publish(report: RetrainReport) -> None:
     create_markdown_artifact(
         as_markdown(report), key="retrain-report", description="What this retrain did and why"
     )
+    if report.verdict.gates:
+        create_image_artifact(
+            f"data:image/png;base64,{as_base64(forest(report.verdict))}",
+            key="verdict",
+            description="Gates: where each interval lies, and where the gate passes",
+        )
     log: Any = get_run_logger()
     if report.from_cache:
         log.info("from the cache, not done again: %s", ", ".join(report.from_cache))

@@ -143,6 +143,7 @@ def log_results(
     tags: Mapping[str, str] | None = None,
     documents: Mapping[str, dict[str, Any]] | None = None,
     texts: Mapping[str, str] | None = None,
+    figures: Mapping[str, Any] | None = None,
 ) -> None:
     """Add what later stages found to a run that may have ended. Repeating it changes nothing."""
     for name, value in (metrics or {}).items():
@@ -153,6 +154,8 @@ def log_results(
         client.log_dict(run_id, document, file)
     for file, text in (texts or {}).items():
         client.log_text(run_id, text, file)
+    for file, figure in (figures or {}).items():
+        client.log_figure(run_id, figure, file)
 
 
 def log_folder(folder: Path, name: str) -> None:

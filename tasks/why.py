@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from tasks.decide import Gate, Verdict
-from tasks.decide.page import margin_of, number
+from tasks.decide.page import margin_of
+from tasks.decide.verdict import number
 from tasks.ledger.promotions import PromotionEntry
 from tasks.lineage import Asked, Lineage, Made
 from tasks.registry import Version

@@ -139,7 +139,7 @@ def test_every_step_is_in_prefect(run: Run, prefect_api: str) -> None:
     assert {task["state"]["type"] for task in tasks} == {"COMPLETED"}
     artifacts = httpx.post(f"{prefect_api}/artifacts/filter", json=flow_run).json()
     found = {artifact["key"]: artifact for artifact in artifacts}
-    assert {"retrain-report", "rows", "train-progress", "scrub-progress"} <= set(found)
+    assert {"retrain-report", "rows", "verdict", "train-progress", "scrub-progress"} <= set(found)
     assert "is champion" in found["retrain-report"]["data"]
     assert run.report["mlflow_run_id"] in found["retrain-report"]["data"]
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 from pydantic import BaseModel
 
-from tasks.decide.verdict import Gate, Verdict
+from tasks.decide.verdict import Gate, Verdict, number
 from tasks.evaluate.measures import METRICS, Evaluation, ModelScore, mean
 from tasks.pictures import as_base64
 
@@ -108,13 +108,6 @@ def margin_of(gate: Gate) -> float:
     return gate.margin if gate.test == "limit" else sign * gate.worse * gate.margin
 
 
-def number(value: float | None) -> str:
-    if value is None or math.isnan(value):
-        return "-"
-    shown = f"{value:+.3f}" if abs(value) < 100 else f"{value:+.0f}"
-    return "0" if float(shown) == 0 else shown
-
-
 def model_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     """A row for each set and metric, a column for each model."""
     scores: dict[str, ModelScore] = {"challenger": evaluation.challenger}
@@ -161,4 +154,29 @@ def _scatter(evaluation: Evaluation) -> Figure:
     axes.set(xlabel=f"{name}, nats a token", ylabel="challenger, nats a token")
     axes.legend(frameon=False)
     axes.grid(alpha=0.2)
+    return figure
+
+
+def forest(verdict: Verdict) -> Figure:
+    """Every gate that has an interval: where it lies, and (green) where the gate passes."""
+    drawn = [(gate, bar) for gate in verdict.gates if (bar := interval_bar(gate)) is not None]
+    figure = Figure(figsize=(9, 0.6 + 0.34 * len(drawn)), layout="constrained")
+    axes = figure.subplots()
+    for place, (gate, bar) in enumerate(drawn):
+        colour = "#2a7f4f" if gate.passed else "#d9730d"
+        axes.barh(
+            place, bar.good_to - bar.good_from, 0.8, bar.good_from, color="#2a7f4f", alpha=0.13
+        )
+        axes.vlines(bar.zero, place - 0.4, place + 0.4, color="#888", linestyle=":", linewidth=1)
+        axes.hlines(place, bar.low, bar.high, color=colour, linewidth=2.5)
+        axes.plot(bar.value, place, "|", color=colour, markersize=11, markeredgewidth=3)
+        text = f"{number(gate.value)}  ({number(gate.low)} to {number(gate.high)}) {gate.unit}"
+        axes.text(102, place, text, va="center", fontsize=8)
+    names = [f"{gate.name} ({gate.slice})" if gate.slice else gate.name for gate, _ in drawn]
+    axes.set_yticks(range(len(drawn)), names, fontsize=8)
+    axes.set(xlim=(0, 100), xticks=[])
+    axes.invert_yaxis()
+    axes.spines[:].set_visible(False)
+    headline = HEADLINES[verdict.decision]
+    axes.set_title(f"{headline}: {verdict.confidence:.0%} intervals against the {verdict.bar}")
     return figure

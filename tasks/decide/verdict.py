@@ -319,15 +319,22 @@ def _sentence(gate: Gate, settings: DecideSettings) -> str:
     limit = gate.worse * gate.margin
     better = "below" if gate.worse == 1 else "above"
     wanted = {
-        "superiority": f"must be shown {better} {0.0 - limit:+.3f}",
-        "non-inferiority": f"must not be {worse} {limit:+.3f}",
-        "harm": f"must not be shown {worse} {limit:+.3f}",
-        "limit": f"must not be shown {worse} {gate.margin:.3f}",
+        "superiority": f"must be shown {better} {number(-limit)}",
+        "non-inferiority": f"must not be {worse} {number(limit)}",
+        "harm": f"must not be shown {worse} {number(limit)}",
+        "limit": f"must not be shown {worse} {gate.margin:g}",
     }[gate.test]
     return (
         f"{gate.name}: {what} {value:+.3f} {gate.unit}{against} ({interval},"
         f" {gate.items} items, p {p_value:.2g}), {wanted}"
     )
+
+
+def number(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return "-"
+    shown = f"{value:+.3f}" if abs(value) < 100 else f"{value:+.0f}"
+    return "0" if float(shown) == 0 else shown
 
 
 def with_review(
