@@ -115,7 +115,6 @@ def test_the_same_retrain_again_does_nothing_again(run: Run) -> None:
     }  # fmt: skip
     assert all(again["cached"].values())
     assert again["verdict"]["decision"] == "unchanged"
-    assert again["seconds"] < 15
     assert [version["version"] for version in run.json("models", "list")] == ["1"]
 
 
