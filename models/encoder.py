@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,12 @@ class Encoder:
         position = {text: index for index, text in enumerate(distinct)}
         chosen: NDArray[np.float32] = vectors[[position[text] for text in texts]]
         return chosen
+
+
+@cache
+def shared(settings: EncoderSettings) -> Encoder:
+    """The encoder of this process, loaded when it is first asked for."""
+    return Encoder(settings)
 
 
 def _load(settings: EncoderSettings) -> Any:

@@ -23,7 +23,7 @@ from data_contracts.snapshots import Snapshot, write_records
 from data_contracts.workspace import Workspace
 from models.adapters import load_model
 from models.base import Base, load_tokenizer
-from models.encoder import Encoder, EncoderSettings
+from models.encoder import Encoder, EncoderSettings, shared
 from models.generate import answers
 from tasks.evaluate.privacy import CanarySettings
 from tasks.replay import slice_of
@@ -154,4 +154,4 @@ def general_task(base: Base, max_new_tokens: int, workspace: Workspace) -> Snaps
 def slices_task(
     holdout: Snapshot, max_items: int, encoder: EncoderSettings
 ) -> dict[str, dict[str, str]]:
-    return slices(choose(holdout.records(), max_items), Encoder(encoder))
+    return slices(choose(holdout.records(), max_items), shared(encoder))

@@ -16,7 +16,7 @@ from data_contracts.workspace import Workspace
 from models.adapters import Adapter, load_model
 from models.base import Base, load_tokenizer
 from models.chat import encode_all
-from models.encoder import Encoder, EncoderSettings
+from models.encoder import Encoder, EncoderSettings, shared
 from models.exposure import exposure
 from models.generate import Answer, answers
 from models.score import score
@@ -370,7 +370,7 @@ def evaluate_task(
         sets,
         settings,
         workspace,
-        encoder=lambda: Encoder(encoder),
+        encoder=lambda: shared(encoder),
         personal=personal_data(policy, detector),
         on_progress=StageProgress("evaluate", "items"),
     )
