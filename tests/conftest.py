@@ -22,12 +22,10 @@ hypothesis.settings.load_profile("shared-machine")
 
 _SCRATCH = tempfile.TemporaryDirectory(prefix="evergreen-tests-")
 os.environ["EVERGREEN_HOME"] = str(Path(_SCRATCH.name) / "home")
-# pytest-xdist's workers, which inherit the environment, share what takes long to make.
-SHARED = Path(os.environ.setdefault("TESTS_SHARED_FOLDER", _SCRATCH.name))
-os.environ["TORCH_EXTENSIONS_DIR"] = str(SHARED / "torch_extensions")
+os.environ["TORCH_EXTENSIONS_DIR"] = str(Path(_SCRATCH.name) / "torch_extensions")
 os.environ.pop("PREFECT_API_URL", None)
 # A detector that learnt little, built once; what it should find is measured in bench.pii.
-os.environ["EVERGREEN_SCRUB__DETECTOR__FOLDER"] = str(SHARED / "detector")
+os.environ["EVERGREEN_SCRUB__DETECTOR__FOLDER"] = str(Path(_SCRATCH.name) / "detector")
 os.environ["EVERGREEN_SCRUB__DETECTOR__TEXTS"] = "2500"
 os.environ["EVERGREEN_SCRUB__AUDIT__RECORDS"] = "30"
 os.environ["EVERGREEN_SCRUB__AUDIT__MAX_LEAK_RATE"] = "1"

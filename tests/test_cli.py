@@ -273,7 +273,7 @@ def test_up_serves_deployments_and_stops_what_it_started(tiny_model: Path, tmp_p
             found = httpx.get(f"{api}/flow_runs/{flow_run['id']}").json()
             return str(found["state"]["type"])
 
-        wait_for(lambda: state() in ("COMPLETED", "FAILED", "CRASHED"), up, seconds=180)
+        wait_for(lambda: state() in ("COMPLETED", "FAILED", "CRASHED"), up, seconds=400)
         assert state() == "COMPLETED", log.read_text()[-3000:]
         versions = evergreen("models", "list", "--json", home=home)
         assert len(json.loads(versions.stdout)) == 1

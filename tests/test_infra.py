@@ -216,7 +216,7 @@ def test_prefect_deploys_it(prefect_api: str, tmp_path: Path) -> None:
     filtered = httpx.post(f"{prefect_api}/automations/filter", json={"limit": 100}, timeout=30)
     names = [found["name"] for found in filtered.json()]
     ours = [name for name in names if name.startswith("evergreen: ")]
-    assert len(ours) == len(set(ours)) == 5
+    assert len(ours) == len(set(ours)) == 8
     # And `evergreen up` takes over what a pool had.
     workspace = Workspace(home=tmp_path / "home")
     workspace.create()

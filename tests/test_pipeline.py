@@ -239,7 +239,8 @@ def test_status_and_show(run: Run) -> None:
 def test_a_verdict_is_kept_with_all_that_led_to_it(run: Run) -> None:
     gates = {gate["name"]: gate for gate in run.report["verdict"]["gates"]}
     assert gates["better"]["status"] == "passed"
-    assert {gate["status"] for gate in gates.values()} == {"passed", "not measured"}
+    stopping = [gate for gate in gates.values() if gate["severity"] == "block"]
+    assert {gate["status"] for gate in stopping} == {"passed", "not measured"}
     assert {"safety", "personal data in answers", "recites training text"} <= {
         name for name, gate in gates.items() if gate["status"] == "passed"
     }
