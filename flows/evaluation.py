@@ -1,7 +1,5 @@
 """The evaluation of a retrain: its sets, and what every model makes of them."""
 
-from collections.abc import Mapping
-
 from data_contracts.policy import ScrubPolicy
 from data_contracts.snapshots import Snapshot
 from data_contracts.workspace import Workspace
@@ -41,9 +39,7 @@ def sets_of(
             IngestSettings(sources=(Source(path=own.path),))
         )
         scrub = scrub_task.with_options(task_run_name=f"scrub {own.name}")
-        unaudited = settings.scrub.model_copy(
-            update={"audit": settings.scrub.audit.model_copy(update={"records": 0})}
-        )
+        unaudited = settings.scrub.without_audit()
         sets[own.name] = scrub(listing, policy, detector, unaudited, workspace, key).snapshot
     if chosen.general:
         sets["general"] = general_task(base, chosen.max_new_tokens, workspace)
@@ -53,7 +49,8 @@ def sets_of(
 def measure(
     settings: Settings,
     sets: EvaluationSets,
-    models: Mapping[str, tuple[Base, Adapter | None]],
+    base: Base,
+    challenger: Adapter,
     champion: LoadedVersion | None,
     policy: ScrubPolicy,
     detector: BuiltDetector | None,
@@ -62,22 +59,20 @@ def measure(
     """Every model on the same sets.
 
     Args:
-        models: `challenger` and `base`.
+        base: the base model of the challenger.
         champion: None before there is one.
     """
-    asked = dict(models)
-    if champion is not None:
-        asked["champion"] = (champion.base, champion.adapter)
-    scores: dict[str, ModelScore] = {}
-    for role, (base, adapter) in asked.items():
+
+    def evaluated(role: str, weights: Base, adapter: Adapter | None) -> ModelScore:
         named = evaluate_task.with_options(task_run_name=f"evaluate {role}")
-        scores[role] = named(
-            base, adapter, sets, settings.evaluate, settings.encoder, policy, detector, workspace
+        return named(
+            weights, adapter, sets, settings.evaluate, settings.encoder, policy, detector, workspace
         )
+
     found = Evaluation(
-        challenger=scores["challenger"],
-        champion=scores.get("champion"),
-        base=scores["base"],
+        challenger=evaluated("challenger", base, challenger),
+        base=evaluated("base", base, None),
+        champion=champion and evaluated("champion", champion.base, champion.adapter),
         slices=slices_task(
             sets.conversations["holdout"], settings.evaluate.max_items, settings.encoder
         ),

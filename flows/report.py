@@ -90,8 +90,6 @@ def row_table(report: RetrainReport) -> list[dict[str, Any]]:
 
 def score_table(report: RetrainReport) -> list[dict[str, Any]]:
     """One row a model."""
-    evaluation = report.evaluation
-    scores = {"challenger": evaluation.challenger, "champion": evaluation.champion}
     return [
         {
             "model": name,
@@ -99,8 +97,7 @@ def score_table(report: RetrainReport) -> list[dict[str, Any]]:
             "perplexity": round(score.perplexity, 2),
             "conversations": score.items,
         }
-        for name, score in {**scores, "base": evaluation.base}.items()
-        if score is not None
+        for name, score in report.evaluation.scores.items()
     ]
 
 
@@ -109,7 +106,7 @@ def gate_table(verdict: Verdict) -> list[dict[str, Any]]:
     measured = [gate for gate in verdict.gates if gate.status != "not measured"]
     return [
         {
-            "gate": f"{gate.name} ({gate.slice})" if gate.slice else gate.name,
+            "gate": gate.label,
             "metric": gate.metric,
             "": "passed" if gate.passed else "FAILS" if gate.severity == "block" else "warns",
             "difference": number(gate.value),

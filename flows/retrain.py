@@ -127,11 +127,9 @@ def run(
     planted = plant_canaries(parts, settings.evaluate.canaries, workspace)
     trained = train_task(planted, base, start, settings.train, settings.tracking, workspace)
     sets = sets_of(settings, parts, base, policy, detector, held.ledger, workspace)
-    models: dict[str, tuple[Base, Adapter | None]] = {
-        "challenger": (base, trained.adapter),
-        "base": (base, None),
-    }
-    evaluation = measure(settings, sets, models, champion, policy, detector, workspace)
+    evaluation = measure(
+        settings, sets, base, trained.adapter, champion, policy, detector, workspace
+    )
     verdict = decide(
         evaluation,
         settings.decide,
@@ -228,9 +226,10 @@ def promote_task(
     workspace: Workspace,
 ) -> RetrainReport:
     client = tracking.connect(settings.tracking, workspace)
+    ledger = Ledger(settings.ledger, workspace)
     changes = report.verdict.decision != "unchanged"
     if changes:  # before anything is promoted: no champion is without its reasons
-        document(client, report, trained, base, learnt, champion, settings, workspace)
+        document(client, ledger, report, trained, base, learnt, champion, settings, workspace)
     promotion = promote(
         client,
         settings.name,
@@ -242,7 +241,7 @@ def promote_task(
         holdout=parts.holdout,
         run_id=trained.run_id,
         judged_against=champion.version.version if champion else None,
-        ledger=Ledger(settings.ledger, workspace),
+        ledger=ledger,
         by=report.flow_run_id or "command line",
         tags={
             "prefect.flow_run_id": report.flow_run_id,
@@ -262,6 +261,7 @@ def promote_task(
 
 def document(
     client: Any,
+    ledger: Ledger,
     report: RetrainReport,
     trained: TrainedRun,
     base: Base,
@@ -271,7 +271,7 @@ def document(
     workspace: Workspace,
 ) -> None:
     """Keep with the training's MLflow run why it was decided so, and all that led to it."""
-    told = story(Ledger(settings.ledger, workspace), report.request.id)
+    told = story(ledger, report.request.id)
     came_from = lineage(
         report,
         base=base,
@@ -309,10 +309,7 @@ def means(score: ModelScore) -> dict[str, float]:
 
 
 def losses(evaluation: Evaluation) -> dict[str, float]:
-    scores = {"challenger": evaluation.challenger, "base": evaluation.base}
-    if evaluation.champion:
-        scores["champion"] = evaluation.champion
-    return {f"holdout_loss_{name}": score.loss for name, score in scores.items()}
+    return {f"holdout_loss_{name}": score.loss for name, score in evaluation.scores.items()}
 
 
 def publish(report: RetrainReport) -> None:

@@ -283,24 +283,30 @@ def mean_bits(results: Sequence[Exposure]) -> float:
 
 
 def p_value(results: Sequence[Exposure]) -> float:
+    """`chance` of what was measured. It sees best what the canaries have in common, as when all
+    are planted equally often; for one among many take the least of their own p-values times
+    their number.
+
+    Raises:
+        ValueError: there are no canaries, which would prove nothing.
+    """
+    if not results:
+        raise ValueError("no canaries were measured")
+    return chance(sum(one.bits for one in results), len(results))
+
+
+def chance(bits: float, canaries: int) -> float:
     """How likely so much exposure in all is if the model has seen none of the secrets.
 
     The rank of a secret never seen is uniform on 1 ... candidates + 1, for it and its
     candidates are drawn alike, and independent of the others' ranks. So Fisher's method
     applies (R. A. Fisher, Statistical Methods for Research Workers, 1925): -2 sum ln p,
     which is 2 ln 2 times the bits in all, is chi-squared with two degrees of freedom for
-    each canary. It sees best what the canaries have in common, as when all are planted
-    equally often; for one among many take the least of their own p-values times their number.
-
-    Raises:
-        ValueError: there are no canaries, which would prove nothing.
+    each canary.
     """
     from scipy.stats import chi2
 
-    if not results:
-        raise ValueError("no canaries were measured")
-    bits = sum(one.bits for one in results)
-    return float(chi2.sf(2 * math.log(2) * bits, 2 * len(results)))
+    return float(chi2.sf(2 * math.log(2) * bits, 2 * canaries))
 
 
 def is_memorised(results: Sequence[Exposure], alpha: float = 0.01) -> bool:

@@ -133,8 +133,7 @@ def _gate_rows(verdict: Verdict) -> list[dict[str, Any]]:
 
 
 def _p_value(gate: Gate) -> str:
-    found = gate.adjusted if gate.adjusted is not None else gate.p_value
-    return "-" if found is None else f"{found:.2g}"
+    return "-" if gate.deciding_p is None else f"{gate.deciding_p:.2g}"
 
 
 def _topics(verdict: Verdict) -> dict[str, str]:

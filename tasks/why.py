@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from tasks.decide import Gate, Verdict
-from tasks.decide.page import margin_of
 from tasks.decide.verdict import number
 from tasks.ledger.promotions import PromotionEntry
 from tasks.lineage import Asked, Lineage, Made
@@ -127,7 +126,7 @@ def had_to(gate: Gate) -> str:
     """What the gate asks for."""
     if gate.metric == "exposure":
         return "canaries must not be shown to be learnt"
-    better, worse = ("below", "above") if gate.worse == 1 else ("above", "below")
+    better, worse = gate.sides
     must = {
         "superiority": f"must be shown {better}",
         "non-inferiority": f"must be shown not {worse}",
@@ -135,7 +134,7 @@ def had_to(gate: Gate) -> str:
         "limit": f"must not be shown {worse}",
     }[gate.test]
     against = f" against the {gate.against}" if gate.against else ""
-    return f"{gate.metric} on {gate.on} {must} {number(margin_of(gate))}{against}"
+    return f"{gate.metric} on {gate.on} {must} {number(gate.bound)}{against}"
 
 
 def _since(version: Version, history: Sequence[PromotionEntry]) -> Iterator[str]:

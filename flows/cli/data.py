@@ -1,6 +1,7 @@
 """`evergreen scrub`, `detector` and `validate`: single stages, without any server."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
-from data_contracts.errors import ConfigError, DataError
+from data_contracts.errors import ConfigError, DataError, RowRejected
 from data_contracts.workspace import Workspace
 from flows.cli.output import (
     JsonFlag,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from data_contracts.policy import ScrubPolicy
     from data_contracts.records import Record
+    from tasks.ingest import Listing
     from tasks.scrub import BuiltDetector, ScrubSettings
 
 PolicyOption = Annotated[
@@ -66,9 +68,7 @@ def scrub(
 
     settings = load_settings(config).scrub
     if not audit:
-        settings = settings.model_copy(
-            update={"audit": settings.audit.model_copy(update={"records": 0})}
-        )
+        settings = settings.without_audit()
     rules = load_policy(str(policy) if policy else settings.policy)
     require_writable(output, (".jsonl", ".parquet"))
     if report is not None:
@@ -140,22 +140,13 @@ def validate(
 
     Example: `evergreen validate chats.jsonl`
     """
-    from collections import Counter
-
     from data_contracts.contract import load_contract
-    from data_contracts.errors import RowRejected
     from tasks.ingest import IngestSettings, Source, ingest
     from tasks.validate import check
 
     agreed = load_contract(str(contract) if contract else None)
     listing = ingest(IngestSettings(sources=(Source(path=source),)))
-    records: list[Record] = []
-    unreadable: Counter[str] = Counter()
-    for file, row in listing.rows():
-        try:
-            records.append(row.parse(file.name))
-        except RowRejected as rejected:
-            unreadable[rejected.rule] += 1
+    records, unreadable = readable(listing)
     checked = check(records, agreed) if records else None
     broken = len(checked.broken) if checked else 0
     rules = [rule.model_dump() for rule in checked.rules] if checked else []
@@ -178,6 +169,18 @@ def validate(
         show_table("Rules", rules)
     if broken or unreadable:
         raise typer.Exit(1)
+
+
+def readable(listing: "Listing") -> "tuple[list[Record], Counter[str]]":
+    """(the rows that are conversations, {rule that a row broke: how many})."""
+    records: list[Record] = []
+    unreadable: Counter[str] = Counter()
+    for file, row in listing.rows():
+        try:
+            records.append(row.parse(file.name))
+        except RowRejected as rejected:
+            unreadable[rejected.rule] += 1
+    return records, unreadable
 
 
 def write_rows(tables: "Iterable[pa.Table]", output: Path) -> None:

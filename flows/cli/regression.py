@@ -8,15 +8,14 @@ import typer
 
 from data_contracts.errors import ConfigError
 from data_contracts.workspace import Workspace
-from flows.cli.data import learned
+from flows.cli.data import learned, readable
 from flows.cli.output import JsonFlag, console, progress, show_json, show_table
+from flows.cli.pipeline import ConfigOption
 
 app = typer.Typer(
     help="The regression set: past failures that every challenger is tried on.",
     no_args_is_help=True,
 )
-
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]
 
 
 @app.command("add")
@@ -34,7 +33,6 @@ def add(
 
     Example: `evergreen regression add --prompt "Are you open today?" --answer "Until six."`
     """
-    from data_contracts.errors import RowRejected
     from data_contracts.policy import load_policy
     from data_contracts.records import Message, Record
     from flows.settings import load_settings
@@ -57,14 +55,9 @@ def add(
             raw = [Record(id="0", messages=pair, source="command line")]
         else:
             listing = ingest(IngestSettings(sources=(Source(path=str(source)),)))
-            raw, refused = [], 0
-            for file, row in listing.rows():
-                try:
-                    raw.append(row.parse(file.name))
-                except RowRejected:
-                    refused += 1
-            if refused:
-                console.print(f"{refused} rows are no conversations and are left out")
+            raw, unreadable = readable(listing)
+            if unreadable:
+                console.print(f"{unreadable.total()} rows are no conversations and are left out")
         made = regression.add(
             Ledger(settings.ledger, workspace),
             settings.name,

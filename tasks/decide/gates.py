@@ -46,6 +46,11 @@ class GateRule(BaseModel):
         default="always", description="Only in retrains after drift, or only in others."
     )
 
+    @property
+    def is_evidence(self) -> bool:
+        """Whether something has to be shown for the challenger; otherwise it is an alarm."""
+        return self.test in ("superiority", "non-inferiority")
+
     @model_validator(mode="after")
     def _pairwise_has_no_other_bar(self) -> "GateRule":
         if METRICS[self.metric].pairwise and (self.test == "limit" or self.against != "bar"):

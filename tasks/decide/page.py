@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pydantic import BaseModel
 
 from tasks.decide.verdict import Gate, Verdict, number
-from tasks.evaluate.measures import METRICS, Evaluation, ModelScore, mean
+from tasks.evaluate.measures import METRICS, Evaluation, mean
 from tasks.pictures import as_base64
 
 HEADLINES = {
@@ -82,7 +82,7 @@ def interval_bar(gate: Gate) -> Bar | None:
         return None
     if not (math.isfinite(gate.low) and math.isfinite(gate.high)):
         return None
-    margin = margin_of(gate)
+    margin = gate.bound
     ends = [0.0, margin, gate.low, gate.high]
     room = (max(ends) - min(ends)) * 0.08 or 1.0
     left, right = min(ends) - room, max(ends) + room
@@ -102,18 +102,8 @@ def interval_bar(gate: Gate) -> Bar | None:
     )
 
 
-def margin_of(gate: Gate) -> float:
-    """The margin as a value of the gate's axis."""
-    sign = -1 if gate.test == "superiority" else 1
-    return gate.margin if gate.test == "limit" else sign * gate.worse * gate.margin
-
-
 def model_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     """A row for each set and metric, a column for each model."""
-    scores: dict[str, ModelScore] = {"challenger": evaluation.challenger}
-    if evaluation.champion:
-        scores["champion"] = evaluation.champion
-    scores["base"] = evaluation.base
     return [
         {
             "set": name,
@@ -121,7 +111,7 @@ def model_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
             "items": len(measures),
             **{
                 role: f"{mean(found):.3f}" if (found := score.of(name, metric)) else "-"
-                for role, score in scores.items()
+                for role, score in evaluation.scores.items()
             },
         }
         for name, metrics in evaluation.challenger.measures.items()
@@ -148,9 +138,8 @@ def _scatter(evaluation: Evaluation) -> Figure:
         (better, "#2a7f4f", f"better than the {name}: {len(better)}"),
         (worse, "#d9730d", f"not better: {len(worse)}"),
     ):
-        axes.plot(
-            *zip(*part, strict=True), "o", color=colour, alpha=0.6, label=label
-        ) if part else None
+        if part:
+            axes.plot(*zip(*part, strict=True), "o", color=colour, alpha=0.6, label=label)
     axes.set(xlabel=f"{name}, nats a token", ylabel="challenger, nats a token")
     axes.legend(frameon=False)
     axes.grid(alpha=0.2)
@@ -172,8 +161,7 @@ def forest(verdict: Verdict) -> Figure:
         axes.plot(bar.value, place, "|", color=colour, markersize=11, markeredgewidth=3)
         text = f"{number(gate.value)}  ({number(gate.low)} to {number(gate.high)}) {gate.unit}"
         axes.text(102, place, text, va="center", fontsize=8)
-    names = [f"{gate.name} ({gate.slice})" if gate.slice else gate.name for gate, _ in drawn]
-    axes.set_yticks(range(len(drawn)), names, fontsize=8)
+    axes.set_yticks(range(len(drawn)), [gate.label for gate, _ in drawn], fontsize=8)
     axes.set(xlim=(0, 100), xticks=[])
     axes.invert_yaxis()
     axes.spines[:].set_visible(False)

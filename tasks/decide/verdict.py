@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.exposure import chance
 from tasks.decide.gates import DecideSettings, GateRule, Severity, Test
 from tasks.decide.paired import Paired
 from tasks.evaluate.measures import METRICS, Evaluation, Measures, MetricName, ModelScore, mean
@@ -56,6 +57,27 @@ class Gate(BaseModel):
         """What could not be measured does not fail; evidence that is missing does."""
         return self.status != "failed"
 
+    @property
+    def label(self) -> str:
+        return f"{self.name} ({self.slice})" if self.slice else self.name
+
+    @property
+    def bound(self) -> float:
+        """The margin as a value of the gate's axis."""
+        if self.test == "limit":
+            return self.margin
+        return self.worse * self.margin * (-1 if self.test == "superiority" else 1)
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """(where better values lie, where worse ones)."""
+        return ("below", "above") if self.worse == 1 else ("above", "below")
+
+    @property
+    def deciding_p(self) -> float | None:
+        """The p-value that decides: of an alarm the adjusted one."""
+        return self.p_value if self.adjusted is None else self.adjusted
+
 
 class Verdict(BaseModel):
     """The decision about one challenger and why."""
@@ -93,7 +115,7 @@ class _Case:
     def is_alarm(self) -> bool:
         """Of the family whose chance of a false alarm is kept. What a judge or people prefer is
         asked for on its own, and stands on its own."""
-        return self.rule.test in ("harm", "limit") and not METRICS[self.rule.metric].pairwise
+        return not (self.rule.is_evidence or METRICS[self.rule.metric].pairwise)
 
     @property
     def worse(self) -> Literal[1, -1]:
@@ -243,7 +265,7 @@ def _measured(case: _Case, settings: DecideSettings) -> Gate:
         return gate
     paired = Paired(harm, weight, settings.resamples, settings.seed)
     low, high = sorted(sign * end for end in paired.interval(settings.confidence))
-    level = (1 - settings.confidence) / (1 if rule.test in ("harm", "limit") else 2)
+    level = (1 - settings.confidence) / (2 if rule.is_evidence else 1)
     p_values = {
         "superiority": lambda: paired.p_below(-rule.margin),
         "non-inferiority": lambda: paired.p_below(rule.margin),
@@ -265,11 +287,10 @@ def _measured(case: _Case, settings: DecideSettings) -> Gate:
 
 def _beyond(case: _Case, paired: Paired, harm: np.ndarray) -> float:
     """How likely the challenger's numbers or worse ones are if it is within the limit."""
-    from scipy.stats import binomtest, chi2
+    from scipy.stats import binomtest
 
     if case.rule.metric == "exposure":
-        # The bits of secrets never seen, times 2 ln 2, are chi-squared (Fisher; models.exposure).
-        return float(chi2.sf(2 * math.log(2) * harm.sum(), 2 * len(harm)))
+        return chance(float(harm.sum()), len(harm))
     if set(np.abs(harm)) <= {0.0, 1.0} and case.worse == 1:
         within = min(1.0, case.rule.margin)
         return float(binomtest(int(harm.sum()), len(harm), within, "greater").pvalue)
@@ -280,19 +301,18 @@ def _closed(case: _Case, gate: Gate, adjusted: float | None, settings: DecideSet
     rule = case.rule
     if gate.p_value is None:
         missing = gate.items == 0
-        evidence = rule.test in ("superiority", "non-inferiority")
         why = (
             "not measured"
             if missing
             else f"{gate.items} items are too few to tell (decide.min_items is"
             f" {settings.min_items})"
         )
-        status: Status = "failed" if evidence and not missing else "not measured"
+        status: Status = "failed" if rule.is_evidence and not missing else "not measured"
         return gate.model_copy(update={"status": status, "reason": f"{_title(gate)}: {why}"})
-    if rule.test in ("harm", "limit"):
-        passed = (gate.p_value if adjusted is None else adjusted) > 1 - settings.confidence
-    else:
+    if rule.is_evidence:
         passed = gate.p_value <= (1 - settings.confidence) / 2
+    else:
+        passed = (gate.p_value if adjusted is None else adjusted) > 1 - settings.confidence
     closed = gate.model_copy(
         update={"status": "passed" if passed else "failed", "adjusted": adjusted}
     )
@@ -300,12 +320,12 @@ def _closed(case: _Case, gate: Gate, adjusted: float | None, settings: DecideSet
 
 
 def _title(gate: Gate) -> str:
-    return f"{gate.name} ({gate.slice})" if gate.slice and gate.test == "harm" else gate.name
+    return gate.label if gate.test == "harm" else gate.name
 
 
 def _sentence(gate: Gate, settings: DecideSettings) -> str:
     value = gate.value or 0.0
-    p_value = gate.adjusted if gate.adjusted is not None else gate.p_value
+    p_value = gate.deciding_p
     if gate.metric == "exposure":
         seen = "is" if gate.status == "failed" else "is not"
         return (
@@ -315,13 +335,12 @@ def _sentence(gate: Gate, settings: DecideSettings) -> str:
     what = f"{gate.metric} on {gate.on}" + (f", {gate.slice}" if gate.slice else "")
     interval = f"{settings.confidence:.0%} interval {gate.low:+.3f} to {gate.high:+.3f}"
     against = f" against the {gate.against}" if gate.against else ""
-    worse = "above" if gate.worse == 1 else "below"
-    limit = gate.worse * gate.margin
-    better = "below" if gate.worse == 1 else "above"
+    better, worse = gate.sides
+    bound = number(gate.bound)
     wanted = {
-        "superiority": f"must be shown {better} {number(-limit)}",
-        "non-inferiority": f"must not be {worse} {number(limit)}",
-        "harm": f"must not be shown {worse} {number(limit)}",
+        "superiority": f"must be shown {better} {bound}",
+        "non-inferiority": f"must not be {worse} {bound}",
+        "harm": f"must not be shown {worse} {bound}",
         "limit": f"must not be shown {worse} {gate.margin:g}",
     }[gate.test]
     return (

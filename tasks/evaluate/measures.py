@@ -10,7 +10,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from data_contracts.records import Message
-from tasks.replay import Slice
 
 MetricName = Literal[
     "loss", "rouge", "chrf", "exact", "similarity", "valid", "tokens", "seconds",
@@ -151,11 +150,16 @@ class Evaluation(BaseModel):
         return ("champion", self.champion) if self.champion else ("base", self.base)
 
     @property
+    def scores(self) -> dict[str, ModelScore]:
+        """{role: score} of the models there are, the challenger first."""
+        found = {
+            "challenger": self.challenger,
+            "champion": self.champion,
+            "base": self.base,
+        }
+        return {role: score for role, score in found.items() if score is not None}
+
+    @property
     def after_drift(self) -> bool:
         """Whether there is new data to be better on, and old data not to be worse on."""
         return any("data" in dimensions for dimensions in self.slices.values())
-
-
-def data_slice(part: Slice) -> str:
-    """The slice of old or new data, as a gate names it."""
-    return f"data={part}"

@@ -30,7 +30,6 @@ from tasks.replay import slice_of
 from tasks.stage import stage_task
 from tasks.text import language, words
 
-RESERVED = ("holdout", "regression", "general", "training", "red team", "canaries")
 # Words of a conversation.
 SHORT, LONG = 40, 150
 # Topics are told apart among so many conversations at least.
@@ -54,10 +53,6 @@ class EvaluationSets(BaseModel):
     conversations: dict[str, Snapshot]
     training: Snapshot | None = None
     canaries: CanarySettings = CanarySettings()
-
-    def verify(self) -> None:
-        for snapshot in (*self.conversations.values(), *filter(None, [self.training])):
-            snapshot.verify()
 
 
 def choose(records: Iterable[Record], count: int) -> list[Record]:

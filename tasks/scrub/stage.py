@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,10 @@ class ScrubSettings(BaseModel):
     )
     workers: WorkerSettings = Field(default=WorkerSettings(), description="Where texts go.")
     audit: AuditSettings = Field(default=AuditSettings(), description="Proof by planted data.")
+
+    def without_audit(self) -> Self:
+        """The same, and nothing is planted."""
+        return self.model_copy(update={"audit": self.audit.model_copy(update={"records": 0})})
 
 
 class ScrubReport(BaseModel):
