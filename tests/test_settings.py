@@ -48,6 +48,11 @@ def test_environment_goes_before_file(tmp_path: Path, monkeypatch: pytest.Monkey
         ("a: [", ["is not YAML"]),
         ("data: {sources: []}", ["'data.sources'", "at least 1"]),
         ("name: ../x", ["'name'", "pattern"]),
+        ("evaluate: {sets: [{name: holdout, path: a}]}", ["'evaluate'", "named 'holdout'"]),
+        (
+            "evaluate: {sets: [{name: own, path: a}, {name: own, path: b}]}",
+            ["'evaluate'", "named 'own'"],
+        ),
     ],
 )
 def test_errors_name_the_key_and_the_fix(tmp_path: Path, text: str, parts: list[str]) -> None:

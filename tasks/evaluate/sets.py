@@ -34,6 +34,8 @@ from tasks.text import language, words
 SHORT, LONG = 40, 150
 # Topics are told apart among so many conversations at least.
 TOPIC_ITEMS, TOPICS = 80, 4
+# Sets that are there already.
+RESERVED = frozenset({"holdout", "regression", "general", "training", "canaries"})
 
 
 class UserSet(BaseModel):

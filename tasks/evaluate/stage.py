@@ -1,11 +1,12 @@
 """Evaluate: everything that is measured of one model, each item of it once."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data_contracts.digests import digest_json
 from data_contracts.errors import DataError
@@ -27,7 +28,7 @@ from tasks.evaluate.judge import JudgeSettings
 from tasks.evaluate.measures import Measure, Measures, MetricName, ModelScore, Sample
 from tasks.evaluate.privacy import CanarySettings, recited
 from tasks.evaluate.safety import SafetySettings, classifier, load_prompts
-from tasks.evaluate.sets import EvaluationSets, UserSet, choose
+from tasks.evaluate.sets import RESERVED, EvaluationSets, UserSet, choose
 from tasks.progress import StageProgress
 from tasks.scrub import BuiltDetector
 from tasks.scrub.workers import WorkerSettings, searching
@@ -72,6 +73,13 @@ class EvaluateSettings(BaseModel):
     )
     safety: SafetySettings = Field(default=SafetySettings(), description="Red team.")
     judge: JudgeSettings = Field(default=JudgeSettings(), description="A language model as judge.")
+
+    @model_validator(mode="after")
+    def _sets_have_names_of_their_own(self) -> Self:
+        names = Counter((*RESERVED, *self.harness.tasks, *(own.name for own in self.sets)))
+        if taken := [own.name for own in self.sets if names[own.name] > 1]:
+            raise ValueError(f"sets: there is another set named {taken[0]!r}; choose another name")
+        return self
 
 
 class Loaded:
