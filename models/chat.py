@@ -1,5 +1,6 @@
 """Conversations as token ids, with the loss on what the assistant says and nothing else."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,16 +45,20 @@ def render(tokenizer: Any, messages: Sequence[Message], *, prompt: bool = False)
     return text
 
 
-def assistant_spans(tokenizer: Any, messages: Sequence[Message]) -> list[tuple[int, int]]:
+def assistant_spans(
+    tokenizer: Any, messages: Sequence[Message], until: int = sys.maxsize
+) -> list[tuple[int, int]]:
     """Character spans [start, end) of the assistant's turns, end-of-turn marker included.
 
     Works for any template whose rendering of a conversation begins with its
-    rendering of the conversation's beginning.
+    rendering of the conversation's beginning. Turns that start at `until` or later are left out.
     """
     spans = []
     for turn, message in enumerate(messages):
         if message.role == "assistant":
             before = render(tokenizer, messages[:turn], prompt=True)
+            if len(before) >= until:
+                break
             after = render(tokenizer, messages[: turn + 1])
             if not after.startswith(before):
                 raise TemplateError("the template rewrites earlier turns")
@@ -69,19 +74,19 @@ def encode(
     Raises:
         jinja2.TemplateError: the model's chat template does not take this conversation.
     """
-    spans = assistant_spans(tokenizer, messages)
     encoding = tokenizer(
         render(tokenizer, messages), add_special_tokens=False, return_offsets_mapping=True
     )
-    ids: list[int] = encoding["input_ids"]
+    ids: list[int] = encoding["input_ids"][:max_length]
+    offsets = encoding["offset_mapping"][:max_length]
+    spans = assistant_spans(tokenizer, messages, offsets[-1][1] if offsets else 0)
     # A token that straddles the border (a template's last space and the first word, say)
     # holds what the assistant said, so it is learnt.
     labels = [
         token if any(left < end and right > start for start, end in spans) else IGNORED
-        for token, (left, right) in zip(ids, encoding["offset_mapping"], strict=True)
+        for token, (left, right) in zip(ids, offsets, strict=True)
     ]
-    cut = max(0, len(ids) - max_length)
-    return Example(identifier, tuple(ids[:max_length]), tuple(labels[:max_length])), cut
+    return Example(identifier, tuple(ids), tuple(labels)), len(encoding["input_ids"]) - len(ids)
 
 
 def encode_all(

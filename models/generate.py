@@ -10,7 +10,6 @@ from data_contracts.records import Message
 from models.chat import render
 from models.score import batches
 
-# Weights are read once for each token of a batch, so large ones are nearly free on a CPU.
 BATCH_TOKENS = 16_384
 
 
@@ -78,8 +77,8 @@ def continuations(
 ) -> list[tuple[list[int], float]]:
     """(token ids that follow, seconds) of each prompt of token ids, in order.
 
-    Prompts of about the same length share a batch, so that little of it is padding; a batch has
-    at most `batch_tokens`, those to come included.
+    Prompts of about the same length share a batch, so that little of it is padding
+    (`models.score.batches`); a batch has at most `batch_tokens`, those to come included.
     """
     import torch
 
@@ -88,7 +87,8 @@ def continuations(
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         if sample_seed is not None:
             torch.manual_seed(sample_seed)
-        for batch in batches([len(prompts[i]) + max_new_tokens for i in order], batch_tokens):
+        widths = [len(prompts[i]) + max_new_tokens for i in order]
+        for batch in batches(widths, batch_tokens, passes=max_new_tokens):
             batch = [order[place] for place in batch]
             began = time.perf_counter()
             width = max(len(prompts[index]) for index in batch)

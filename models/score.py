@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict
 
 from models.chat import Example, collate
 
+# Tokens that are computed in the time in which all weights are read (on two CPU cores).
+PASS_TOKENS = 64
+
 
 class ItemLoss(BaseModel):
     """Summed cross-entropy (nats) over an item's supervised tokens, and how many there are."""
@@ -81,13 +84,22 @@ def score(
     return [results[index] for index in range(len(examples))]
 
 
-def batches(widths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Places of ascending `widths`, neighbours together, each batch at most `batch_tokens` once
-    padded; longer single ones go alone."""
+def batches(widths: Sequence[int], batch_tokens: int, passes: int = 1) -> list[list[int]]:
+    """Places of ascending `widths`, neighbours together, so that all takes the least time: a
+    batch's padded tokens, and reading the weights in each of its `passes`.
+
+    A batch has at most `batch_tokens` once padded; longer single ones go alone.
+    """
+    least, start = [0], [0]  # of the first so many: their cost, and where their last batch starts
+    for end, width in enumerate(widths, 1):
+        fewest = end - max(1, batch_tokens // max(1, width))
+        starts = range(end - 1, max(fewest, 0) - 1, -1)
+        costs = [least[at] + (end - at) * width + passes * PASS_TOKENS for at in starts]
+        least.append(min(costs))
+        start.append(starts[costs.index(least[-1])])
     found: list[list[int]] = []
-    for place, width in enumerate(widths):
-        if found and width * (len(found[-1]) + 1) <= batch_tokens:
-            found[-1].append(place)
-        else:
-            found.append([place])
+    end = len(widths)
+    while end:
+        found.insert(0, list(range(start[end], end)))
+        end = start[end]
     return found

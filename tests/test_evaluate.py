@@ -26,11 +26,11 @@ from tasks.ledger.database import Ledger, LedgerSettings
 from tasks.split import Split
 from tasks.train import TrainSettings, spec_of, train
 from tests.commands import evergreen
-from tests.tiny import CITIES, conversations, write_jsonl
+from tests.tiny import CITIES, conversations, make_tiny_model, write_jsonl
 
 SETTINGS = EvaluateSettings(max_items=60, max_length=96, answers=12, max_new_tokens=12, verbatim=8)
 TRAIN = TrainSettings(
-    max_length=96, learning_rate=0.02, batch_size=8, max_steps=60, epochs=20, lora_rank=8,
+    max_length=96, learning_rate=0.005, batch_size=8, max_steps=60, epochs=20, lora_rank=8,
     processes=1, validation_share=0,
 )  # fmt: skip
 SECRET = "4111"
@@ -114,16 +114,16 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     workspace = Workspace(home=tmp_path_factory.mktemp("evaluate"))
     workspace.create()
-    return Bench(tiny_model, workspace)
+    return Bench(make_tiny_model(workspace.home / "tiny", head=4), workspace)
 
 
 @pytest.fixture(scope="module")
 def champion(bench: Bench) -> tuple[Adapter, Snapshot]:
     """Tuned a little on both topics."""
-    return bench.tuned(bench.learnt, max_steps=40)
+    return bench.tuned(bench.learnt, max_steps=120)
 
 
 def names(verdict: Verdict) -> set[str]:
@@ -131,7 +131,7 @@ def names(verdict: Verdict) -> set[str]:
 
 
 def test_a_truly_better_one_passes(bench: Bench, champion: tuple[Adapter, Snapshot]) -> None:
-    verdict = bench.verdict(bench.tuned(bench.learnt, max_steps=120), champion[0])
+    verdict = bench.verdict(bench.tuned(bench.learnt, max_steps=300), champion[0])
     assert (verdict.decision, names(verdict)) == ("promote", set())
 
 

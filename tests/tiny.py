@@ -13,7 +13,8 @@ CITIES = ["oslo", "lima", "rome", "cairo", "quito", "delhi", "paris", "tokyo", "
 WEATHER = ["warm", "cold", "windy", "rainy", "sunny", "foggy", "mild", "humid"]
 
 
-def make_tiny_model(folder: Path, *, hidden: int = 64) -> Path:
+def make_tiny_model(folder: Path, *, hidden: int = 64, head: float = 1.0) -> Path:
+    """`head` scales the frozen output weights: random ones of 1 leave an adapter little to say."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -51,6 +52,7 @@ def make_tiny_model(folder: Path, *, hidden: int = 64) -> Path:
             pad_token_id=fast.pad_token_id,
         )
     )
+    model.lm_head.weight.data *= head
     model.save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder

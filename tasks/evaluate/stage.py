@@ -20,6 +20,7 @@ from models.chat import encode_all
 from models.encoder import Encoder, EncoderSettings, shared
 from models.exposure import exposure
 from models.generate import Answer, answers
+from models.lora import fuse
 from models.score import score
 from tasks.evaluate.answers import Pairs, quality, require_form
 from tasks.evaluate.cache import ItemCache
@@ -95,7 +96,9 @@ class Loaded:
 
     @cached_property
     def model(self) -> Any:
-        return load_model(self.base, self.adapter)
+        model = load_model(self.base, self.adapter)
+        fuse(model)
+        return model
 
     @cached_property
     def tokenizer(self) -> Any:
