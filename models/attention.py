@@ -6,6 +6,7 @@ variable-length flash attention, on a CPU conversation by conversation: short on
 products that stay in a core's cache, which take half as long as torch's fused kernel there.
 """
 
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -90,6 +91,12 @@ def _alone(
     )
 
 
+@lru_cache(maxsize=32)
+def _future(length: int, heads: int, dtype: torch.dtype) -> torch.Tensor:
+    """What hides later tokens, [heads x length, length]; the same in every layer."""
+    return torch.full((length, length), -torch.inf, dtype=dtype).triu(1).repeat(heads, 1)
+
+
 class _Short(torch.autograd.Function):
     """Causal attention, one key head with all queries that share it at a time."""
 
@@ -101,11 +108,10 @@ class _Short(torch.autograd.Function):
         queries = (query[0] * scale).reshape(heads, -1, size)
         out = torch.empty(heads, queries.shape[1], value.shape[3], dtype=query.dtype)
         weights = torch.empty(heads, queries.shape[1], length, dtype=query.dtype)
-        future = torch.full((length, length), -torch.inf).triu(1)
+        future = _future(length, queries.shape[1] // length, query.dtype)
         for head in range(heads):
-            scores = torch.mm(queries[head], key[0, head].T).float().view(-1, length, length)
-            scores += future
-            weights[head].view_as(scores).copy_(torch.softmax(scores, -1))
+            scores = torch.addmm(future, queries[head], key[0, head].T)
+            torch.softmax(scores, -1, out=weights[head])
             torch.mm(weights[head], value[0, head], out=out[head])
         ctx.save_for_backward(queries, key, value, weights)
         ctx.scale = scale

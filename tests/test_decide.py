@@ -1,6 +1,7 @@
 """Gates promote on evidence and stop on shown harm, each by its own name."""
 
 import random
+import statistics
 
 import pytest
 from pydantic import ValidationError
@@ -46,6 +47,9 @@ def test_better_by_chance_is_not_promoted() -> None:
     verdict = judged(evaluation(scored(challenger), scored([3.5] * len(NOISE))))
     assert verdict.gates[0].value == pytest.approx(-0.01)
     assert (verdict.decision, blocked_by(verdict)) == ("keep", ["better"])
+    spread = statistics.stdev(NOISE)
+    assert verdict.gates[0].needed == pytest.approx((2.8 * spread / 0.01) ** 2, rel=0.02)
+    assert f"about {verdict.gates[0].needed:,} items would show" in verdict.reason
 
 
 def test_worse_than_the_champion_is_kept_out_though_better_than_base() -> None:

@@ -61,7 +61,7 @@ def test_a_level_is_kept_and_power_is_as_stated(items: int) -> None:
         detected += shifted.p_below(0.0) <= 0.025
         stated.append(shifted.power(0.15, 0.025))
     assert binomtest(found, SIMULATED, 0.025, "greater").pvalue > 0.001
-    assert detected / SIMULATED == pytest.approx(float(np.mean(stated)), abs=0.12)
+    assert detected / SIMULATED == pytest.approx(float(np.mean(stated)), abs=0.08)
 
 
 def test_more_items_are_needed_for_smaller_effects() -> None:
@@ -70,4 +70,9 @@ def test_more_items_are_needed_for_smaller_effects() -> None:
     effect = paired.detectable(0.025, 0.8)
     assert paired.power(effect, 0.025) == pytest.approx(0.8)
     assert paired.items_needed(effect, 0.025, 0.8) == 100
-    assert paired.items_needed(effect / 2, 0.025, 0.8) == 400
+    assert 380 < paired.items_needed(effect / 2, 0.025, 0.8) < 400  # the effect spreads less
+
+
+def test_too_few_items_never_show_anything() -> None:
+    """Of three signs all alike one pattern in eight is as extreme."""
+    assert Paired(np.array([-1.0, -1.1, -0.9]), np.ones(3)).detectable(0.025, 0.8) == np.inf

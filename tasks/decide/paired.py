@@ -84,22 +84,43 @@ class Paired:
         residual = self.difference - self.value * self.weight
         return float(math.sqrt(n / (n - 1) * (residual**2).sum()) / self.weight.sum())
 
+    @property
+    def _concentration(self) -> float:
+        """One over the number of items that count: 1 / n if all weigh the same (Kish, 1965)."""
+        return float((self.weight**2).sum() / self.weight.sum() ** 2)
+
     def power(self, effect: float, level: float) -> float:
         """How likely a one-sided test at `level` finds a true difference of `effect` from the
-        margin with as many such items (normal approximation)."""
+        margin with as many such items (normal approximation).
+
+        Flipped signs spread by the effect itself as well, so the sum has to pass
+        z sqrt(SE^2 + effect^2 sum(w^2) / sum(w)^2), and itself spreads by SE.
+        """
         from scipy.stats import norm
 
         if self.standard_error == 0:
             return 1.0 if effect > 0 else 0.0
-        return float(norm.cdf(effect / self.standard_error - norm.isf(level)))
+        flipped = math.hypot(self.standard_error, effect * math.sqrt(self._concentration))
+        return float(norm.cdf((effect - norm.isf(level) * flipped) / self.standard_error))
 
     def detectable(self, level: float, power: float) -> float:
-        """The true difference from the margin that a test at `level` finds with `power`."""
+        """The true difference from the margin that a test at `level` finds with `power`.
+
+        `power` solved for the effect; infinite for so few items that no effect would do.
+        """
         from scipy.stats import norm
 
-        return float((norm.isf(level) + norm.ppf(power)) * self.standard_error)
+        z, q = float(norm.isf(level)), float(norm.ppf(power))
+        rest = 1 - z**2 * self._concentration
+        if rest <= 0:
+            return math.inf
+        return (q + math.sqrt(q**2 - rest * (q**2 - z**2))) / rest * self.standard_error
 
     def items_needed(self, effect: float, level: float, power: float) -> int:
         """Items of this kind with which a true difference of `effect` is found with `power`."""
-        share = self.detectable(level, power) / effect
-        return max(2, math.ceil(len(self.weight) * share**2))
+        from scipy.stats import norm
+
+        z, q, n = float(norm.isf(level)), float(norm.ppf(power)), len(self.weight)
+        spread = self.standard_error * math.sqrt(n)
+        flipped = math.hypot(spread, effect * math.sqrt(self._concentration * n))
+        return max(2, math.ceil(((z * flipped + q * spread) / effect) ** 2 - 1e-9))

@@ -25,7 +25,7 @@ class Gate(BaseModel):
 
     `value` is the challenger's metric less the other's (of a limit, the challenger's alone),
     `worse` the sign of a change for the worse; `detectable` the difference from the margin that
-    as many such items show with the stated power.
+    as many such items show with the stated power, `needed` the items that show the one seen.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,6 +50,7 @@ class Gate(BaseModel):
     p_value: float | None = None
     adjusted: float | None = Field(default=None, description="For all alarms of the verdict.")
     detectable: float | None = None
+    needed: int | None = None
     reason: str
 
     @property
@@ -272,8 +273,12 @@ def _measured(case: _Case, settings: DecideSettings) -> Gate:
         "harm": lambda: paired.p_above(rule.margin),
         "limit": lambda: _beyond(case, paired, harm),
     }
+    seen = rule.margin * (-1 if rule.test == "superiority" else 1) - paired.value
     return gate.model_copy(
         update={
+            "needed": paired.items_needed(seen, level, settings.power)
+            if rule.is_evidence and seen > 0
+            else None,
             "challenger": mean(case.mine) if case.theirs is not None else None,
             "other": mean(case.theirs) if case.theirs is not None else None,
             "value": sign * paired.value,
@@ -343,9 +348,14 @@ def _sentence(gate: Gate, settings: DecideSettings) -> str:
         "harm": f"must not be shown {worse} {bound}",
         "limit": f"must not be shown {worse} {gate.margin:g}",
     }[gate.test]
+    more = (
+        f"; about {gate.needed:,} items would show this difference"
+        if gate.status == "failed" and gate.needed is not None and gate.needed > gate.items
+        else ""
+    )
     return (
         f"{gate.name}: {what} {value:+.3f} {gate.unit}{against} ({interval},"
-        f" {gate.items} items, p {p_value:.2g}), {wanted}"
+        f" {gate.items} items, p {p_value:.2g}), {wanted}{more}"
     )
 
 
