@@ -11,9 +11,9 @@ scored. Then comparisons are simulated from these real losses, on items drawn an
 - `improved`: the same, and the challenger is better by a known number of nats a token.
 
 Beside the superiority gate stand the bare comparison of means and a bootstrap's percentile
-interval (scipy) on the same items. The challengers of the second part are tuned from the same
-conversations: with answers scrambled, on one of the two topics only, with canaries among them, not
-at all, and longer than the champion. The third part asks 40 questions in batches and one at a time.
+interval (scipy) on the same items. The challengers of the second part are tuned from the
+champion's conversations and for as many steps: with answers scrambled, on one of the two topics
+only, with canaries among them; or not at all, or three times as long. The third part asks 40 questions in batches and one at a time.
 The last line is one JSON object.
 """
 
@@ -21,6 +21,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import tempfile
 import time
 from collections.abc import Sequence
@@ -169,24 +170,33 @@ def simulate(
     }
 
 
+def scrambled(records: Sequence[Record]) -> list[Record]:
+    """Every answer is that of another place, mostly of another conversation."""
+    said = [m for record in records for m in record.messages if m.role == "assistant"]
+    random.Random(5).shuffle(said)
+    others = iter(said)
+    return [
+        record.model_copy(
+            update={
+                "messages": tuple(
+                    next(others) if m.role == "assistant" else m for m in record.messages
+                )
+            }
+        )
+        for record in records
+    ]
+
+
 def challengers(lab: Lab) -> dict[str, Verdict]:
     """Verdicts on challengers of one champion."""
-    champion, trained_on = lab.tuned(lab.learn, max_steps=max(2, lab.options.steps // 4))
+    champion, trained_on = lab.tuned(lab.learn)
     plain = EvaluateSettings(max_items=200, max_length=256, answers=40)
-    replies = [record.messages[-1] for record in lab.learn]
-    moved = replies[len(replies) // 2 :] + replies[: len(replies) // 2]
     canaries = CanarySettings(count=8, times=20, candidates=255)
     whole = Split(train=trained_on, holdout=lab.holdout, near_duplicate_groups=0)
     planted = list(plant_canaries(whole, canaries, lab.workspace).train.records())
     made: dict[str, tuple[Sequence[Record] | None, EvaluateSettings]] = {
         "better": (lab.learn, plain),
-        "answers scrambled": (
-            [
-                record.model_copy(update={"messages": (*record.messages[:-1], other)})
-                for record, other in zip(lab.learn, moved, strict=True)
-            ],
-            plain,
-        ),
+        "answers scrambled": (scrambled(lab.learn), plain),
         "one topic only": ([one for one in lab.learn if one.source == "support"], plain),
         "canaries memorised": (planted, plain.model_copy(update={"canaries": canaries})),
         "adapter zeroed": (None, plain),
@@ -194,7 +204,10 @@ def challengers(lab: Lab) -> dict[str, Verdict]:
     found = {}
     groups = slices(list(lab.holdout.records()), lab.encoder)
     for name, (records, settings) in made.items():
-        challenger, training = (None, trained_on) if records is None else lab.tuned(records)
+        steps = lab.options.steps * (3 if name == "better" else 1)
+        challenger, training = (
+            (None, trained_on) if records is None else lab.tuned(records, max_steps=steps)
+        )
         verdict = decide(
             Evaluation(
                 challenger=lab.score(challenger, training, settings),
