@@ -12,8 +12,8 @@ scored. Then comparisons are simulated from these real losses, on items drawn an
 
 Beside the superiority gate stand the bare comparison of means and a bootstrap's percentile
 interval (scipy) on the same items. The challengers of the second part are tuned from the
-champion's conversations and for as many steps: with answers scrambled, on one of the two topics
-only, with canaries among them; or not at all, or three times as long. The third part asks 40
+champion's conversations, for as many steps: with answers scrambled, or on one of the two topics
+only; three times as long: better, or with canaries among them; or not at all. The third part asks 40
 questions in batches and one at a time. The last line is one JSON object.
 """
 
@@ -52,6 +52,8 @@ from tasks.train import TrainSettings, spec_of, train
 
 LEVEL = 0.025
 SIZES = (40, 80, 200)
+# Challengers that learn three times as long.
+LONGER = ("better", "canaries memorised")
 Floats = NDArray[np.float64]
 
 
@@ -192,7 +194,8 @@ def challengers(lab: Lab) -> dict[str, Verdict]:
     champion, trained_on = lab.tuned(lab.learn)
     plain = EvaluateSettings(max_items=200, max_length=256, answers=40)
     canaries = CanarySettings(count=8, times=20, candidates=255)
-    whole = Split(train=trained_on, holdout=lab.holdout, near_duplicate_groups=0)
+    some = lab.stored("train", lab.learn[: canaries.count * canaries.times])
+    whole = Split(train=some, holdout=lab.holdout, near_duplicate_groups=0)
     planted = list(plant_canaries(whole, canaries, lab.workspace).train.records())
     made: dict[str, tuple[Sequence[Record] | None, EvaluateSettings]] = {
         "better": (lab.learn, plain),
@@ -204,7 +207,7 @@ def challengers(lab: Lab) -> dict[str, Verdict]:
     found = {}
     groups = slices(list(lab.holdout.records()), lab.encoder)
     for name, (records, settings) in made.items():
-        steps = lab.options.steps * (3 if name == "better" else 1)
+        steps = lab.options.steps * (3 if name in LONGER else 1)
         challenger, training = (
             (None, trained_on) if records is None else lab.tuned(records, max_steps=steps)
         )
