@@ -13,8 +13,8 @@ scored. Then comparisons are simulated from these real losses, on items drawn an
 Beside the superiority gate stand the bare comparison of means and a bootstrap's percentile
 interval (scipy) on the same items. The challengers of the second part are tuned from the
 champion's conversations, for as many steps: with answers scrambled, or on one of the two topics
-only; three times as long: better, or with canaries among them; or not at all. The third part asks 40
-questions in batches and one at a time. The last line is one JSON object.
+only; three times as long: better, or with canaries among them; or not at all. The third part asks
+40 questions in batches and one at a time. The last line is one JSON object.
 """
 
 import argparse
