@@ -5,7 +5,8 @@
 The bundled model is tuned with several seeds of one recipe, and every held-out conversation is
 scored. Then comparisons are simulated from these real losses, on items drawn anew each time:
 
-- `seeds`: one seed's model against another's, which of them is the challenger drawn by lot;
+- `seeds`: one seed's model against another's, which of them is the challenger drawn by lot. They
+  do differ a little, and the default gate's margin has to be above that;
 - `exchanged`: which of the two is the challenger is drawn by lot in each item, so that they do
   not differ at all;
 - `improved`: the same, and the challenger is better by a known number of nats a token.
@@ -24,6 +25,7 @@ import platform
 import random
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ from models.base import Base, ModelSettings, load_tokenizer, resolve_base
 from models.encoder import Encoder, EncoderSettings
 from models.generate import answer
 from tasks.decide import DecideSettings, Verdict, decide
+from tasks.decide.gates import default_gates
 from tasks.decide.paired import Paired
 from tasks.evaluate import EvaluateSettings, Evaluation, ModelScore, evaluate
 from tasks.evaluate.privacy import CanarySettings, plant_canaries
@@ -51,6 +54,8 @@ from tasks.split import Split
 from tasks.train import TrainSettings, spec_of, train
 
 LEVEL = 0.025
+# Of the default superiority gate.
+MARGIN = default_gates()[0].margin
 SIZES = (40, 80, 200)
 # Challengers that learn three times as long.
 LONGER = ("better", "canaries memorised")
@@ -138,6 +143,7 @@ def passes(difference: Floats, tokens: Floats, seed: int) -> dict[str, bool]:
     paired = Paired(difference, tokens, resamples=999, seed=seed)
     return {
         "gate": paired.p_below(0.0) <= LEVEL,
+        "default_gate": paired.p_below(-MARGIN) <= LEVEL,
         "bootstrap": bool(interval.high < 0),
         "means": bool(difference.sum() < 0),
     }
@@ -148,7 +154,7 @@ def simulate(
 ) -> dict[str, Any]:
     """Shares of comparisons that each rule passes; of the gate also its stated power."""
     draw = np.random.default_rng(items + exchanged)
-    counts = {"gate": 0, "bootstrap": 0, "means": 0}
+    counts: Counter[str] = Counter()
     stated = []
     for number in range(times):
         one, other = draw.choice(len(nats), 2, replace=False)
@@ -157,17 +163,17 @@ def simulate(
         if exchanged:
             difference = difference * draw.choice((-1.0, 1.0), len(chosen))
         difference = difference - better * weight
-        for rule, passed in passes(difference, weight, number).items():
-            counts[rule] += passed
+        counts.update(passes(difference, weight, number))
         if better:
             stated.append(Paired(difference, weight).power(better, LEVEL))
     found = {rule: count / times for rule, count in counts.items()}
-    low, high = binomtest(counts["gate"], times).proportion_ci()
+    gate = "gate" if exchanged else "default_gate"
+    low, high = binomtest(counts[gate], times).proportion_ci()
     return {
         "items": items,
         "better_by": better,
         **found,
-        "gate_95": [round(float(low), 4), round(float(high), 4)],
+        f"{gate}_95": [round(float(low), 4), round(float(high), 4)],
         **({"stated_power": float(np.mean(stated))} if stated else {}),
     }
 

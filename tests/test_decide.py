@@ -43,12 +43,12 @@ def test_clearly_better_is_promoted() -> None:
 
 def test_better_by_chance_is_not_promoted() -> None:
     centre = sum(NOISE) / len(NOISE)
-    challenger = [3.5 + noise - centre - 0.01 for noise in NOISE]
+    challenger = [3.5 + noise - centre - 0.05 for noise in NOISE]
     verdict = judged(evaluation(scored(challenger), scored([3.5] * len(NOISE))))
-    assert verdict.gates[0].value == pytest.approx(-0.01)
+    assert verdict.gates[0].value == pytest.approx(-0.05)
     assert (verdict.decision, blocked_by(verdict)) == ("keep", ["better"])
     spread = statistics.stdev(NOISE)
-    assert verdict.gates[0].needed == pytest.approx((2.8 * spread / 0.01) ** 2, rel=0.02)
+    assert verdict.gates[0].needed == pytest.approx((2.8 * spread / 0.03) ** 2, rel=0.02)
     assert f"about {verdict.gates[0].needed:,} items would show" in verdict.reason
 
 

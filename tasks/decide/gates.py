@@ -58,13 +58,20 @@ class GateRule(BaseModel):
         return self
 
 
+# Nats a token by which two seeds of one recipe may differ in truth (bench.gates).
+SEEDS = 0.02
+
+
 def default_gates() -> tuple[GateRule, ...]:
     """What is asked of a challenger where the settings say nothing."""
     new, old = f"data={NEW}", f"data={OLD}"
     return (
-        GateRule(name="better", metric="loss", test="superiority", when="regular"),
         GateRule(
-            name="better on new data", metric="loss", slice=new, test="superiority", when="drift"
+            name="better", metric="loss", test="superiority", margin=SEEDS, when="regular"
+        ),
+        GateRule(
+            name="better on new data", metric="loss", slice=new, test="superiority",
+            margin=SEEDS, when="drift",
         ),
         GateRule(
             name="not worse on old data", metric="loss", slice=old, test="non-inferiority",
