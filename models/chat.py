@@ -79,7 +79,7 @@ def encode(
     )
     ids: list[int] = encoding["input_ids"][:max_length]
     offsets = encoding["offset_mapping"][:max_length]
-    spans = assistant_spans(tokenizer, messages, offsets[-1][1] if offsets else 0)
+    spans = assistant_spans(tokenizer, messages, max((end for _, end in offsets), default=0))
     # A token that straddles the border (a template's last space and the first word, say)
     # holds what the assistant said, so it is learnt.
     labels = [

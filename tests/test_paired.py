@@ -71,6 +71,8 @@ def test_more_items_are_needed_for_smaller_effects() -> None:
     assert paired.power(effect, 0.025) == pytest.approx(0.8)
     assert paired.items_needed(effect, 0.025, 0.8) == 100
     assert 380 < paired.items_needed(effect / 2, 0.025, 0.8) < 400  # the effect spreads less
+    assert paired.items_needed(1e-200, 0.025, 0.8) == 10**9
+    assert Paired(np.array([-1.0]), np.ones(1)).items_needed(0.1, 0.025, 0.8) == 10**9
 
 
 def test_too_few_items_never_show_anything() -> None:

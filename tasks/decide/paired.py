@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 
 # Rows of a chunk of random subsets: [CHUNK, n] booleans at a time.
 CHUNK = 512
+# Items that are needed, where it would be even more.
+MOST = 10**9
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,12 @@ class Paired:
         return (q + math.sqrt(q**2 - rest * (q**2 - z**2))) / rest * self.standard_error
 
     def items_needed(self, effect: float, level: float, power: float) -> int:
-        """Items of this kind with which a true difference of `effect` is found with `power`."""
+        """Items of this kind with which a true difference of `effect` is found with `power`, at
+        most a billion."""
         from scipy.stats import norm
 
         z, q, n = float(norm.isf(level)), float(norm.ppf(power)), len(self.weight)
         spread = self.standard_error * math.sqrt(n)
         flipped = math.hypot(spread, effect * math.sqrt(self._concentration * n))
-        return max(2, math.ceil(((z * flipped + q * spread) / effect) ** 2 - 1e-9))
+        root = min((z * flipped + q * spread) / effect, math.sqrt(MOST))
+        return max(2, math.ceil(root**2 - 1e-9))
