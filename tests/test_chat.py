@@ -83,6 +83,17 @@ def test_what_is_cut_is_reported(tokenizer: Any) -> None:
     assert report.skipped == ["late"]
 
 
+@pytest.mark.parametrize("template", [None, CHATML, STRICT])
+def test_cutting_changes_nothing_of_what_is_left(tokenizer: Any, template: str | None) -> None:
+    tokenizer.chat_template = template or tokenizer.chat_template
+    messages = talk("how is it?", "it is warm.", "and by the sea?", "cold 🙂", "thanks", "bye now")
+    whole, _ = encode(tokenizer, "x", messages, 500)
+    for length in range(1, len(whole.input_ids) + 1):
+        part, cut = encode(tokenizer, "x", messages, length)
+        assert part.labels == whole.labels[:length]
+        assert (part.input_ids, cut) == (whole.input_ids[:length], len(whole.input_ids) - length)
+
+
 def test_a_conversation_the_template_refuses_is_skipped_and_reported(tokenizer: Any) -> None:
     tokenizer.chat_template = STRICT
     twice = [Message(role="user", content="a"), Message(role="user", content="b")]

@@ -1,6 +1,7 @@
 """Base models and adapters that cannot be right are refused, each with its reason."""
 
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from models.chat import encode_all
 from models.finetune import learning_rate
 from models.generate import answer
 from models.lora import attach_lora
-from models.score import mean_loss, score
+from models.score import batches, mean_loss, score
 from models.spec import Recipe
 from tests.tiny import make_tiny_model
 
@@ -231,3 +232,15 @@ def test_the_rate_rises_and_falls() -> None:
     assert max(rates) == recipe.learning_rate
     assert rates[-1] == min(rates)
     assert rates[-1] > 0
+
+
+def test_batches_weigh_padding_against_one_more_pass() -> None:
+    short = [31] * 38
+    assert batches([*short, 329, 514], 16_384, passes=48) == [list(range(38)), [38, 39]]
+    assert batches([10, 10, 50, 60, 200, 5000], 4096) == [[0, 1], [2, 3], [4], [5]]
+    assert batches([], 100) == []
+    draw = random.Random(4)
+    widths = sorted(draw.randint(5, 512) for _ in range(500))
+    found = batches(widths, 4096)
+    assert [place for batch in found for place in batch] == list(range(500))
+    assert all(widths[batch[-1]] * len(batch) <= 4096 for batch in found)
