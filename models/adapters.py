@@ -123,7 +123,7 @@ def apply(model: Any, base: Base, adapter: Adapter) -> Any:
     if origin.tokenizer_digest != base.tokenizer_digest:
         raise _refused(folder, "it was trained with another tokenizer")
     try:
-        model = PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False).eval()
+        model = PeftModel.from_pretrained(model, folder).eval()
     except (RuntimeError, ValueError, KeyError) as error:
         raise _refused(folder, f"it does not fit the base ({type(error).__name__})") from error
     expected, found = set(get_peft_model_state_dict(model)), set(load_file(folder / WEIGHTS))

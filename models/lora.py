@@ -69,7 +69,8 @@ def _load(model: Any, folder: Path) -> None:
 
 
 def fuse(model: Any) -> int:
-    """Have every plain LoRA layer of `model` computed by `fused`; how many there are.
+    """Have every plain LoRA layer of `model` computed by `fused`, in the base's number format (PEFT
+    loads adapters in float32); how many there are.
 
     Layers with dropout, DoRA or a quantised base stay PEFT's. Not for ZeRO-3, which gathers a
     layer's weights when that layer itself is called.
@@ -85,6 +86,8 @@ def fuse(model: Any) -> int:
             and isinstance(layer.lora_dropout[ADAPTER_NAME], torch.nn.Identity)
             and layer.lora_B[ADAPTER_NAME].bias is None
         ):
+            for factor in (layer.lora_A[ADAPTER_NAME], layer.lora_B[ADAPTER_NAME]):
+                factor.to(layer.base_layer.weight.dtype)
             layer.forward = MethodType(_forward, layer)
             count += 1
     return count
