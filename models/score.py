@@ -92,8 +92,8 @@ def batches(widths: Sequence[int], batch_tokens: int, passes: int = 1) -> list[l
     """
     least, start = [0], [0]  # of the first so many: their cost, and where their last batch starts
     for end, width in enumerate(widths, 1):
-        fewest = end - max(1, batch_tokens // max(1, width))
-        starts = range(end - 1, max(fewest, 0) - 1, -1)
+        first = max(0, end - max(1, batch_tokens // max(1, width)))
+        starts = range(end - 1, first - 1, -1)
         costs = [least[at] + (end - at) * width + passes * PASS_TOKENS for at in starts]
         least.append(min(costs))
         start.append(starts[costs.index(least[-1])])

@@ -91,19 +91,23 @@ class Paired:
         """One over the number of items that count: 1 / n if all weigh the same (Kish, 1965)."""
         return float((self.weight**2).sum() / self.weight.sum() ** 2)
 
+    def _flipped(self, effect: float) -> float:
+        """The standard error of `value` under flipped signs: the effect spreads them as well,
+        sqrt(SE^2 + effect^2 sum(w^2) / sum(w)^2)."""
+        return math.hypot(self.standard_error, effect * math.sqrt(self._concentration))
+
     def power(self, effect: float, level: float) -> float:
         """How likely a one-sided test at `level` finds a true difference of `effect` from the
         margin with as many such items (normal approximation).
 
-        Flipped signs spread by the effect itself as well, so the sum has to pass
-        z sqrt(SE^2 + effect^2 sum(w^2) / sum(w)^2), and itself spreads by SE.
+        The difference has to pass z times the spread of flipped signs, and itself spreads by SE.
         """
         from scipy.stats import norm
 
         if self.standard_error == 0:
             return 1.0 if effect > 0 else 0.0
-        flipped = math.hypot(self.standard_error, effect * math.sqrt(self._concentration))
-        return float(norm.cdf((effect - norm.isf(level) * flipped) / self.standard_error))
+        passed = norm.isf(level) * self._flipped(effect)
+        return float(norm.cdf((effect - passed) / self.standard_error))
 
     def detectable(self, level: float, power: float) -> float:
         """The true difference from the margin that a test at `level` finds with `power`.
@@ -123,8 +127,7 @@ class Paired:
         most a billion."""
         from scipy.stats import norm
 
-        z, q, n = float(norm.isf(level)), float(norm.ppf(power)), len(self.weight)
-        spread = self.standard_error * math.sqrt(n)
-        flipped = math.hypot(spread, effect * math.sqrt(self._concentration * n))
-        root = min((z * flipped + q * spread) / effect, math.sqrt(MOST))
+        z, q = float(norm.isf(level)), float(norm.ppf(power))
+        found = (z * self._flipped(effect) + q * self.standard_error) / effect
+        root = min(math.sqrt(len(self.weight)) * found, math.sqrt(MOST))
         return max(2, math.ceil(root**2 - 1e-9))

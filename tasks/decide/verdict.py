@@ -273,7 +273,7 @@ def _measured(case: _Case, settings: DecideSettings) -> Gate:
         "harm": lambda: paired.p_above(rule.margin),
         "limit": lambda: _beyond(case, paired, harm),
     }
-    seen = rule.margin * (-1 if rule.test == "superiority" else 1) - paired.value
+    seen = sign * gate.bound - paired.value
     return gate.model_copy(
         update={
             "needed": paired.items_needed(seen, level, settings.power)
