@@ -192,10 +192,10 @@ def free_bytes() -> float:
 
 
 def loss_bytes(shape: Shape) -> float:
-    """Logits of one chunk: in the weights' format, in float32, their softmax and its gradient."""
+    """Logits of one chunk and their gradient; on a GPU also both in float32, all rows at once."""
     from models.loss import CHUNK
 
-    return CHUNK * shape.vocabulary * (2 + 3 * 4.0)
+    return CHUNK * shape.vocabulary * (2 + 2 + 2 * 4.0)
 
 
 class Machine(BaseModel):
