@@ -3,9 +3,11 @@
 Several conversations lie one after the other in one row of tokens, and every layer but attention
 treats them as that. Attention is computed conversation by conversation: on a GPU by torch's
 variable-length flash attention, on a CPU conversation by conversation: short ones by matrix
-products that stay in a core's cache, which take half as long as torch's fused kernel there.
+products that stay in a core's cache, which with their gradients take half as long as torch's fused
+kernel there.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, cast
 
@@ -15,6 +17,8 @@ from torch.nn.functional import scaled_dot_product_attention
 NAME = "isolated"
 # Tokens up to which a conversation's weights [tokens, tokens] are kept for the backward pass.
 SHORT = 512
+# Positions of which the weights are computed together, those hidden within them in vain.
+BLOCK = 192
 
 
 def register() -> None:
@@ -92,52 +96,75 @@ def _alone(
 
 
 @lru_cache(maxsize=32)
-def _future(length: int, heads: int, dtype: torch.dtype) -> torch.Tensor:
-    """What hides later tokens, [heads x length, length]; the same in every layer."""
-    return torch.full((length, length), -torch.inf, dtype=dtype).triu(1).repeat(heads, 1)
+def _future(positions: int, sharing: int, dtype: torch.dtype) -> torch.Tensor:
+    """What hides later tokens inside a block, [positions x sharing, positions]."""
+    hidden = torch.full((positions, positions), -torch.inf, dtype=dtype).triu(1)
+    return hidden.repeat_interleave(sharing, 0)
+
+
+def _by_position(each: torch.Tensor, key_heads: int) -> torch.Tensor:
+    """[1, heads, tokens, size] as [key heads, tokens x sharing, size], a block's rows together."""
+    _, heads, tokens, size = each.shape
+    grouped = each.reshape(key_heads, heads // key_heads, tokens, size)
+    return grouped.transpose(1, 2).flatten(1, 2)
+
+
+def _by_head(each: torch.Tensor, tokens: int) -> torch.Tensor:
+    """What `_by_position` was given."""
+    key_heads, rows, size = each.shape
+    grouped = each.view(key_heads, tokens, rows // tokens, size)
+    return grouped.transpose(1, 2).flatten(0, 1)[None]
+
+
+def _blocks(tokens: int, sharing: int, heads: int) -> Iterator[tuple[int, int, slice, int]]:
+    """(first position, end, their rows, key head), a block and a key head at a time."""
+    for start in range(0, tokens, BLOCK):
+        end = min(tokens, start + BLOCK)
+        for head in range(heads):
+            yield start, end, slice(start * sharing, end * sharing), head
 
 
 class _Short(torch.autograd.Function):
-    """Causal attention, one key head with all queries that share it at a time."""
+    """Causal attention, a block of positions and what was before them at a time; one key head with
+    all queries that share it."""
 
     @staticmethod
     def forward(
         ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        heads, length, size = key.shape[1], query.shape[2], query.shape[3]
-        queries = (query[0] * scale).reshape(heads, -1, size)
-        out = torch.empty(heads, queries.shape[1], value.shape[3], dtype=query.dtype)
-        weights = torch.empty(heads, queries.shape[1], length, dtype=query.dtype)
-        future = _future(length, queries.shape[1] // length, query.dtype)
-        for head in range(heads):
-            scores = torch.addmm(future, queries[head], key[0, head].T)
-            torch.softmax(scores, -1, out=weights[head])
-            torch.mm(weights[head], value[0, head], out=out[head])
-        ctx.save_for_backward(queries, key, value, weights)
-        ctx.scale = scale
-        return out.view(1, query.shape[1], length, -1)
+        heads, tokens = key.shape[1:3]
+        sharing = query.shape[1] // heads
+        queries = _by_position(query, heads) * scale
+        out = torch.empty(*queries.shape[:2], value.shape[3], dtype=query.dtype)
+        kept = []
+        for start, end, rows, head in _blocks(tokens, sharing, heads):
+            weights = torch.mm(queries[head, rows], key[0, head, :end].T)
+            weights[:, start:] += _future(end - start, sharing, query.dtype)
+            torch.softmax(weights, -1, out=weights)
+            torch.mm(weights, value[0, head, :end], out=out[head, rows])
+            kept.append(weights)
+        ctx.save_for_backward(queries, key, value, *kept)
+        ctx.scale, ctx.sharing = scale, sharing
+        return _by_head(out, tokens)
 
     @staticmethod
     def backward(ctx: Any, *above: Any) -> tuple[Any, ...]:
-        queries, key, value, weights = ctx.saved_tensors
-        gradient = above[0][0].reshape(key.shape[1], -1, value.shape[3])
+        queries, key, value, *kept = ctx.saved_tensors
+        heads, tokens = key.shape[1:3]
+        gradient = _by_position(above[0], heads)
         for_queries = torch.empty_like(queries)
-        for_key, for_value = torch.empty_like(key[0]), torch.empty_like(value[0])
-        for head in range(key.shape[1]):
-            own, under = weights[head], gradient[head]
-            for_value[head] = torch.mm(own.T, under)
+        for_key, for_value = torch.zeros_like(key[0]), torch.zeros_like(value[0])
+        blocks = _blocks(tokens, ctx.sharing, heads)
+        for weights, (_, end, rows, head) in zip(kept, blocks, strict=True):
+            under = gradient[head, rows]
+            for_value[head, :end].addmm_(weights.T, under)
             through = torch._softmax_backward_data(
-                torch.mm(under, value[0, head].T), own, -1, own.dtype
+                torch.mm(under, value[0, head, :end].T), weights, -1, weights.dtype
             )
-            torch.mm(through, key[0, head], out=for_queries[head])
-            for_key[head] = torch.mm(through.T, queries[head])
+            torch.mm(through, key[0, head, :end], out=for_queries[head, rows])
+            for_key[head, :end].addmm_(through.T, queries[head, rows])
         for_queries *= ctx.scale
-        return (
-            for_queries.view(above[0].shape[:-1] + key.shape[-1:]),
-            for_key[None],
-            for_value[None],
-            None,
-        )
+        return _by_head(for_queries, tokens), for_key[None], for_value[None], None
 
 
 def _by_flash(

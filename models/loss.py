@@ -45,7 +45,7 @@ class _ChunkedLoss(torch.autograd.Function):
 
 
 def _with_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The summed loss [], and its gradient by `logits` [tokens, vocabulary]: softmax less target."""
+    """The summed loss, and its gradient by `logits` [tokens, vocabulary]: softmax less target."""
     total = torch.zeros((), device=logits.device)
     gradient = torch.empty_like(logits)
     rows = max(1, len(logits)) if logits.is_cuda else ROWS

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -17,6 +18,7 @@ from transformers import (
     Qwen2Config,
 )
 
+from models.attention import BLOCK, SHORT, isolated_attention
 from models.chat import Example, encode_all
 from models.lora import attach_lora, fuse, fused
 from models.loss import CHUNK, chunked_loss, summed
@@ -166,6 +168,26 @@ def test_chunked_loss_has_the_loss_and_the_gradient_of_the_plain_one() -> None:
     (3 * loss).backward()
     assert float(loss) == pytest.approx(float(summed(head(plain), targets)), rel=1e-6)
     torch.testing.assert_close(chunked.grad, plain.grad)
+
+
+def test_attention_and_its_gradients_are_those_of_each_conversation_alone() -> None:
+    torch.manual_seed(0)
+    lengths = (1, BLOCK, 2 * BLOCK + 5, SHORT + 3)  # one block, some, and one that is too long
+    shapes = [(1, heads, sum(lengths), 8) for heads in (6, 2, 2)]
+    ours = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    plain = [one.detach().clone().requires_grad_() for one in ours]
+    out, _ = isolated_attention(torch.nn.Module(), *ours, None, lengths=lengths)
+    parts = zip(*(one.split(lengths, 2) for one in plain), strict=True)
+    alone = [scaled_dot_product_attention(*each, is_causal=True, enable_gqa=True) for each in parts]
+    expected = torch.cat(alone, 2).transpose(1, 2)
+    torch.testing.assert_close(out, expected)
+    above = torch.randn_like(out)
+    for one, other in zip(
+        torch.autograd.grad(out, ours, above),
+        torch.autograd.grad(expected, plain, above),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("biased", [False, True])
