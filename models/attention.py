@@ -8,7 +8,6 @@ kernel there.
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -95,7 +94,6 @@ def _alone(
     )
 
 
-@lru_cache(maxsize=32)
 def _future(positions: int, sharing: int, dtype: torch.dtype) -> torch.Tensor:
     """What hides later tokens inside a block, [positions x sharing, positions]."""
     hidden = torch.full((positions, positions), -torch.inf, dtype=dtype).triu(1)
@@ -136,10 +134,11 @@ class _Short(torch.autograd.Function):
         sharing = query.shape[1] // heads
         queries = _by_position(query, heads) * scale
         out = torch.empty(*queries.shape[:2], value.shape[3], dtype=query.dtype)
+        future = _future(min(tokens, BLOCK), sharing, query.dtype)
         kept = []
         for start, end, rows, head in _blocks(tokens, sharing, heads):
             weights = torch.mm(queries[head, rows], key[0, head, :end].T)
-            weights[:, start:] += _future(end - start, sharing, query.dtype)
+            weights[:, start:] += future[: len(weights), : end - start]
             torch.softmax(weights, -1, out=weights)
             torch.mm(weights, value[0, head, :end], out=out[head, rows])
             kept.append(weights)

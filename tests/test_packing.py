@@ -24,6 +24,7 @@ from models.lora import attach_lora, fuse, fused
 from models.loss import CHUNK, chunked_loss, summed
 from models.objective import Objective
 from models.packing import layout, pack, steps
+from models.plan import TRACED_TOKENS, shape_of
 from models.spec import Recipe
 from tests.tiny import conversations
 
@@ -188,6 +189,14 @@ def test_attention_and_its_gradients_are_those_of_each_conversation_alone() -> N
         strict=True,
     ):
         torch.testing.assert_close(one, other)
+
+
+def test_tracing_a_model_leaves_attention_as_it_was() -> None:
+    shape_of(LlamaConfig(**SMALL), Recipe(), element_bytes=4)
+    query, key, value = (torch.randn(1, heads, TRACED_TOKENS, 8) for heads in (4, 2, 2))
+    out, _ = isolated_attention(torch.nn.Module(), query, key, value, None)
+    expected = scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+    torch.testing.assert_close(out, expected.transpose(1, 2))
 
 
 @pytest.mark.parametrize("biased", [False, True])
