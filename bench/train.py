@@ -18,6 +18,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,10 @@ from data_contracts.workspace import Workspace
 from models.adapters import Adapter, load_model
 from models.base import Base, ModelSettings, load_config, load_tokenizer, resolve_base
 from models.chat import Example, encode_all
+from models.packing import steps
 from models.plan import flops_a_token, shape_of
 from models.score import mean_loss, score
+from models.spec import StepMetrics
 from tasks.sources import chitchat_rows
 from tasks.train import TrainSettings, spec_of, train
 
@@ -152,12 +155,21 @@ def main() -> None:
                 file.write(json.dumps({"messages": messages}) + "\n")
 
         def ours(name: str, changed: TrainSettings) -> None:
-            trained = train(spec_of(data, base, changed, None, here), changed)
-            metrics = trained.metrics
+            ends: list[float] = []
+
+            def follow(event: Any) -> None:
+                if isinstance(event, StepMetrics):
+                    ends.append(time.perf_counter())
+
+            trained = train(spec_of(data, base, changed, None, here), changed, follow)
+            metrics, half = trained.metrics, len(ends) // 2
+            order = steps(len(encoded), changed.batch_size, 1, metrics.steps, changed.seed)
+            later = sum(len(encoded[index].input_ids) for step in order[half:] for index in step)
             rows.append(
                 {
                     "engine": name,
                     "tokens_per_second": round(metrics.tokens_per_second, 1),
+                    "later_tokens_per_second": round(later / (ends[-1] - ends[half - 1]), 1),
                     "steps": metrics.steps,
                     "supervised_tokens": metrics.supervised_tokens,
                     "start_seconds": round(metrics.start_seconds, 1),
@@ -172,6 +184,7 @@ def main() -> None:
         ours("Evergreen, as many steps as TRL", settings.model_copy(update=same))
         few = {"max_steps": max(1, options.steps // 3)}
         if options.variants:
+            ours("Evergreen, compiled", settings.model_copy(update={"compile": True}))
             ours("Evergreen, padded", settings.model_copy(update={"packing": False, **few}))
             ours("Evergreen, ZeRO-3", settings.model_copy(update={"zero_stage": 3, **few}))
         for peer_name in options.peers:

@@ -20,6 +20,12 @@ from data_contracts.workspace import HOME_VARIABLE, Workspace
 from tasks import processes
 
 START_SECONDS = 180.0
+# Variables that say where compiled kernels are kept, and the folders of the cache that they name.
+COMPILED = {
+    "TORCH_EXTENSIONS_DIR": "torch_extensions",
+    "TRITON_CACHE_DIR": "triton",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+}
 
 
 def environment(workspace: Workspace) -> dict[str, str]:
@@ -44,9 +50,10 @@ def environment(workspace: Workspace) -> dict[str, str]:
         "TRANSFORMERS_VERBOSITY": "error",
         "MPLCONFIGDIR": str(workspace.cache / "matplotlib"),
         # Compiled kernels are the same wherever they are used: a shared folder is honoured.
-        "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR")
-        or str(workspace.cache / "torch_extensions"),
-        "TRITON_CACHE_DIR": os.environ.get("TRITON_CACHE_DIR") or str(workspace.cache / "triton"),
+        **{
+            name: os.environ.get(name) or str(workspace.cache / folder)
+            for name, folder in COMPILED.items()
+        },
     }
 
 

@@ -35,6 +35,7 @@ from models import checkpoints
 from models.adapters import save_adapter
 from models.chat import Example, encode_all
 from models.checkpoints import Progress
+from models.compiled import SEEN, compile_layers, pays
 from models.engine import (
     Named,
     engine_config,
@@ -291,7 +292,7 @@ def train(job: Job, stop: threading.Event, *, validating: bool) -> None:
         rate = learning_rate(number, total, recipe)
         chosen = job.order[number]
         loss, stopping = one_step(job, chosen, number, rate, stopping=stop.is_set())
-        seconds = time.perf_counter() - began
+        before, seconds = job.progress.seconds, time.perf_counter() - began
         job.progress = job.progress.model_copy(
             update={
                 "step": number + 1,
@@ -323,6 +324,10 @@ def train(job: Job, stop: threading.Event, *, validating: bool) -> None:
                 break
         if not last and (stopping or (number + 1) % recipe.checkpoint_steps == 0):
             keep(job)
+        if number + 1 == first + SEEN and agreed(
+            pays(recipe, seconds - before, total - number - 1)
+        ):
+            say(f"compiling {compile_layers(job.objective.model)} layers")
         began += time.perf_counter() - paused
         if stopping and not last:
             raise Preempted
@@ -386,7 +391,8 @@ def consider(job: Job, *, validating: bool) -> None:
     say(f"saving the adapter of step {step}")
     job.engine.eval()
     # A forward pass is collective under ZeRO-3, so every rank makes the probe's logits.
-    probe = Probe.of(job.objective.model, job.examples[: job.spec.probe])
+    with torch.compiler.set_stance("force_eager"):  # as the adapter will be served
+        probe = Probe.of(job.objective.model, job.examples[: job.spec.probe])
     with gathered(job.parameters, job.recipe):
         if job.rank == 0:
             remove(folder)
@@ -433,11 +439,11 @@ def learning_rate(step: int, total: int, recipe: Recipe) -> float:
     return recipe.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def agreed(tokens: int) -> int:
-    """The fewest that any rank has room for."""
-    fewest: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(fewest, tokens)
-    return int(min(fewest))
+def agreed(value: int) -> int:
+    """The least that any rank says."""
+    told: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(told, value)
+    return int(min(told))
 
 
 def set_rate(optimizer: Any, rate: float) -> None:

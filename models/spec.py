@@ -70,6 +70,11 @@ class Recipe(BaseModel):
     gradient_checkpointing: bool = Field(
         default=False, description="Keep layers' inputs only and compute the rest twice."
     )
+    compile: bool | None = Field(
+        default=None,
+        description="Layers through torch.compile; default once more than a quarter of an hour of"
+        " training is left, which makes up for the minute that it takes.",
+    )
     zero_stage: int = Field(default=2, ge=1, le=3, description="DeepSpeed ZeRO stage.")
     offload: Literal["none", "cpu", "nvme"] = Field(
         default="none",
@@ -108,6 +113,8 @@ class Recipe(BaseModel):
             raise ValueError("offload nvme needs zero_stage 3")
         if self.quantize != "none" and self.zero_stage == 3:
             raise ValueError("a quantised base cannot be partitioned: set zero_stage to 1 or 2")
+        if self.compile and (self.zero_stage == 3 or self.quantize != "none"):
+            raise ValueError("compile needs zero_stage 1 or 2, and a base that is not quantised")
         return self
 
 

@@ -97,6 +97,21 @@ def test_every_layout_learns_the_same(
     assert distance(reference[0], adapter_of(spec.output_path)) < TOLERANCE
 
 
+def test_compiled_layers_learn_the_same(
+    reference: tuple[dict[str, torch.Tensor], list[float]],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    changed = settings(processes=1, compile=True)
+    spec = job(tmp_path, tiny_model, changed)
+    _, losses = losses_of(spec, changed)
+    assert losses == pytest.approx(reference[1], rel=1e-4)
+    assert distance(reference[0], adapter_of(spec.output_path)) < TOLERANCE
+    assert list((tmp_path / "compiled").rglob("*.so")), "the layers went on as they were"
+
+
 def test_ranks_that_have_less_to_do_still_take_part(tiny_model: Path, tmp_path: Path) -> None:
     """Of three conversations one rank has two, each a pass of its own, and the other one."""
     losses: list[list[float]] = []

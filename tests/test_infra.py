@@ -18,7 +18,7 @@ from prefect.flows import load_flow_from_entrypoint
 
 from data_contracts.workspace import Workspace
 from flows.settings import Settings
-from infra.local import environment, serve_deployments
+from infra.local import COMPILED, environment, serve_deployments
 from tasks import processes
 
 ROOT = Path(__file__).parents[1]
@@ -157,7 +157,7 @@ def test_the_image_does_not_run_as_root() -> None:
 def test_the_image_is_as_quiet_as_the_local_stack(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for honoured in ("TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR"):
+    for honoured in COMPILED:
         monkeypatch.delenv(honoured, raising=False)
     folder = "/var/lib/evergreen"
     wanted = {
