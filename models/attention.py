@@ -28,8 +28,6 @@ def register() -> None:
     AttentionMaskInterface.register(NAME, lambda *_, **__: None)
 
 
-# Never compiled: its loop would be, anew for each set of lengths.
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def isolated_attention(
     module: torch.nn.Module,
     query: torch.Tensor,

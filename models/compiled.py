@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from models.attention import NAME as ISOLATED
+from models.attention import isolated_attention
 from models.spec import Recipe
 
 # Steps that an attempt takes before it is judged: the first are slower than those after them.
@@ -29,8 +31,11 @@ def compile_layers(model: Any) -> int:
     Conversations of all lengths share the code. What cannot be compiled (no compiler on the
     machine, an operation that is not known) goes on as it was.
     """
+    from transformers import AttentionInterface
     from transformers.modeling_layers import GradientCheckpointingLayer
 
+    # Its loop would be compiled anew for each set of conversations' lengths.
+    AttentionInterface.register(ISOLATED, torch.compiler.disable(isolated_attention))  # type: ignore[no-untyped-call]
     torch._dynamo.config.suppress_errors = True
     layers = [one for one in model.modules() if isinstance(one, GradientCheckpointingLayer)]
     for layer in layers:
