@@ -13,6 +13,8 @@ from typing import Any, cast
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from models.packing import Lengths
+
 NAME = "isolated"
 # Tokens up to which a conversation's weights [tokens, tokens] are kept for the backward pass.
 SHORT = 512
@@ -37,7 +39,7 @@ def isolated_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
-    lengths: tuple[int, ...] | None = None,
+    lengths: Lengths | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention inside each conversation.
@@ -49,7 +51,7 @@ def isolated_attention(
         scaling: of the products, default one over the root of the head size.
         dropout: of the attention weights.
         sliding_window: how many tokens back, its own included, a token sees.
-        lengths: tokens of each conversation, in order; they sum up to `tokens`.
+        lengths: of the conversations; they sum up to `tokens`.
 
     Raises:
         NotImplementedError: the model asks for what this does not do (soft caps, sinks,
@@ -59,12 +61,12 @@ def isolated_attention(
     unknown = {name for name in unsupported if others.get(name) is not None}
     if unknown or not getattr(module, "is_causal", True):
         raise NotImplementedError(f"isolated attention without {unknown or 'a causal mask'}")
-    lengths = lengths or (query.shape[2],)
+    each = lengths.tokens if lengths else [query.shape[2]]
     if query.is_cuda and dropout == 0:
-        return _by_flash(query, key, value, scaling, sliding_window, lengths), None
+        return _by_flash(query, key, value, scaling, sliding_window, each), None
     window = sliding_window or query.shape[2]
     # Split, not sliced: the gradient of each slice would be as large as the whole.
-    split = zip(*(torch.split(one, list(lengths), 2) for one in (query, key, value)), strict=True)
+    split = zip(*(torch.split(one, each, 2) for one in (query, key, value)), strict=True)
     parts = [_alone(q, k, v, scaling, dropout, window) for q, k, v in split]
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
@@ -172,7 +174,7 @@ def _by_flash(
     value: torch.Tensor,
     scaling: float | None,
     sliding_window: int | None,
-    lengths: tuple[int, ...],
+    lengths: list[int],
 ) -> torch.Tensor:
     from torch.nn.attention.varlen import varlen_attn
 

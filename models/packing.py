@@ -7,7 +7,7 @@ changes only the order in which its gradients are summed up.
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -31,6 +31,16 @@ class Layout(BaseModel):
     @property
     def examples(self) -> list[int]:
         return [index for rank in self.ranks for batch in rank for index in batch]
+
+
+class Lengths:
+    """Tokens of each conversation in a row, in order.
+
+    A class of its own, as the compiler looks into a tuple and compiles anew for each other one.
+    """
+
+    def __init__(self, tokens: Iterable[int]) -> None:
+        self.tokens = list(tokens)
 
 
 def step_count(count: int, batch_size: int, epochs: float, max_steps: int | None) -> int:
@@ -110,7 +120,7 @@ def pack(examples: Sequence[Example]) -> dict[str, Any]:
 
     ids = [token for example in examples for token in example.input_ids]
     positions = [at for example in examples for at in range(len(example.input_ids))]
-    lengths = tuple(len(example.input_ids) for example in examples)
+    lengths = Lengths(len(example.input_ids) for example in examples)
     following = [
         label for example in examples for label in (*example.labels[1:], IGNORED)
     ]  # the last token of a conversation predicts nothing of the next

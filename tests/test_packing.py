@@ -23,7 +23,7 @@ from models.chat import Example, encode_all
 from models.lora import attach_lora, fuse, fused
 from models.loss import CHUNK, chunked_loss, summed
 from models.objective import Objective
-from models.packing import layout, pack, steps
+from models.packing import Lengths, layout, pack, steps
 from models.plan import TRACED_TOKENS, shape_of
 from models.spec import Recipe
 from tests.tiny import conversations
@@ -146,7 +146,7 @@ def test_the_encoded_text_comes_back_from_the_pack(tiny_model: Path) -> None:
     encoded, _ = encode_all(load_tokenizer(base), rows, 64)
     row = pack(encoded)
     at = 0
-    for example, length in zip(encoded, row["lengths"], strict=True):
+    for example, length in zip(encoded, row["lengths"].tokens, strict=True):
         assert tuple(row["input_ids"][0, at : at + length].tolist()) == example.input_ids
         assert row["position_ids"][0, at : at + length].tolist() == list(range(length))
         at += length
@@ -177,7 +177,7 @@ def test_attention_and_its_gradients_are_those_of_each_conversation_alone() -> N
     shapes = [(1, heads, sum(lengths), 8) for heads in (6, 2, 2)]
     ours = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     plain = [one.detach().clone().requires_grad_() for one in ours]
-    out, _ = isolated_attention(torch.nn.Module(), *ours, None, lengths=lengths)
+    out, _ = isolated_attention(torch.nn.Module(), *ours, None, lengths=Lengths(lengths))
     parts = zip(*(one.split(lengths, 2) for one in plain), strict=True)
     alone = [scaled_dot_product_attention(*each, is_causal=True, enable_gqa=True) for each in parts]
     expected = torch.cat(alone, 2).transpose(1, 2)
