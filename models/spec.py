@@ -72,8 +72,8 @@ class Recipe(BaseModel):
     )
     compile: bool | None = Field(
         default=None,
-        description="Layers through torch.compile; default once more than a quarter of an hour of"
-        " training is left, which makes up for the minute that it takes.",
+        description="Layers through torch.compile; default once more than five minutes of training"
+        " are left, which make up for the half minute that it takes.",
     )
     zero_stage: int = Field(default=2, ge=1, le=3, description="DeepSpeed ZeRO stage.")
     offload: Literal["none", "cpu", "nvme"] = Field(
