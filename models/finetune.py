@@ -35,7 +35,6 @@ from models import checkpoints
 from models.adapters import save_adapter
 from models.chat import Example, encode_all
 from models.checkpoints import Progress
-from models.compiled import SEEN, compile_layers, pays
 from models.engine import (
     Named,
     engine_config,
@@ -46,6 +45,7 @@ from models.engine import (
     state,
     trained,
 )
+from models.kernels import SEEN, compile_layers, pays, use_liger
 from models.lora import attach_lora, fuse
 from models.objective import Objective
 from models.packing import layout, steps
@@ -204,6 +204,8 @@ def prepare(spec: FinetuneSpec, examples: list[Example], tokenizer: Any) -> Job:
     # Under ZeRO-3 transformers must know of the engine before it loads the weights.
     _zero3 = know_zero3(config) if recipe.zero_stage == 3 else None
     model = load_weights(spec.base, recipe.quantize)
+    if use_liger(model):
+        say("using Liger's kernels")
     if recipe.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()

@@ -1,4 +1,4 @@
-"""`torch.compile` where it pays: what lies between a layer's matrix products, in fewer passes.
+"""What lies between a layer's matrix products in fewer passes: Liger's kernels, `torch.compile`.
 
 Compiling takes half a minute, less where it was done before, and saves a fifth of each step of the
 bundled model on a CPU; so it waits until a training has shown how long it will take.
@@ -23,6 +23,18 @@ def pays(recipe: Recipe, seconds: float, steps_left: int) -> bool:
     if recipe.zero_stage == 3 or recipe.quantize != "none":
         return False  # weights are gathered within a layer; or kernels are the quantiser's own
     return seconds * steps_left > WORTH if recipe.compile is None else recipe.compile
+
+
+def use_liger(model: Any) -> bool:
+    """Norms, rotary positions and activations by Liger's kernels, where there is a GPU and
+    liger-kernel is installed; whether they are used. The loss is `models.loss` anyway."""
+    from transformers.integrations.liger import apply_liger_kernel
+    from transformers.utils.import_utils import is_liger_kernel_available
+
+    if not torch.cuda.is_available() or not is_liger_kernel_available():
+        return False
+    apply_liger_kernel(model, {"fused_linear_cross_entropy": False, "cross_entropy": False})
+    return True
 
 
 def compile_layers(model: Any) -> int:
