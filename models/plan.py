@@ -19,7 +19,7 @@ GIGABYTE = 2**30
 # Python with torch, DeepSpeed and transformers; a CUDA context. Measured.
 PROCESS_BYTES = 0.75 * GIGABYTE
 CUDA_BYTES = 0.6 * GIGABYTE
-# Tokens at once beyond which a CPU gets no faster; below, the work that each pass has anyway counts.
+# Tokens at once beyond which a CPU gets no faster: each pass has work of its own.
 CPU_TOKENS = 2048
 # On a CPU, of the activations of a step: what the allocator keeps of steps of other sizes. Measured
 # after 24 steps of the bundled model.
