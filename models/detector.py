@@ -3,18 +3,21 @@
 MiniLM's first layers under one linear layer that names each word's entity, or none. The
 encoder's vocabulary has no capital letters, so that names are found however they are written;
 what is written large is told to it by the token types. Texts of any length are read in
-overlapping windows.
+overlapping windows, and several short ones lie in one row, each seeing itself alone.
 """
 
 import importlib.util
 import json
 import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
@@ -37,10 +40,15 @@ ENTITIES = (
     "PHONE_NUMBER",
 )
 SMALL, TITLE, CAPITALS = 0, 1, 2
-WINDOW, OVERLAP = 126, 32  # tokens; with [CLS] and [SEP] a window has 128
-TOKENS_A_BATCH = 512  # of activations, what stays in a core's cache: faster than more, and smaller
+WINDOW, OVERLAP = 126, 32  # tokens
+FRAME = 2  # tokens about a window: [CLS] and [SEP]
+ROW = WINDOW + FRAME
+ROWS_A_BATCH = 16
 # Words less likely than this to be personal data are not told of.
 FLOOR = 0.3
+
+
+Chances: TypeAlias = NDArray[np.float32]
 
 
 class DetectorShape(BaseModel):
@@ -61,10 +69,24 @@ class Tagger(nn.Module):
         self.encoder = BertModel(config, add_pooling_layer=False)
         self.head = nn.Linear(config.hidden_size, 1 + len(shape.entities))
 
-    def forward(self, ids: Tensor, mask: Tensor, types: Tensor) -> Tensor:
-        hidden = self.encoder(ids, attention_mask=mask, token_type_ids=types).last_hidden_state
+    def forward(
+        self, ids: Tensor, mask: Tensor, types: Tensor, places: Tensor | None = None
+    ) -> Tensor:
+        """All [batch, tokens], `places` being positions in a text, default those in the row; a
+        mask [batch, 1, tokens, tokens] is added to the scores of attention."""
+        hidden = self.encoder(
+            ids, attention_mask=mask, token_type_ids=types, position_ids=places
+        ).last_hidden_state
         logits: Tensor = self.head(hidden)
         return logits
+
+
+@dataclass
+class Read:
+    """A text's tokens and how it writes them."""
+
+    ids: list[int]
+    cases: list[int]
 
 
 @dataclass
@@ -74,6 +96,10 @@ class Window:
     text: int
     start: int
     end: int
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start + FRAME
 
 
 class Detector:
@@ -102,43 +128,62 @@ class Detector:
             self._tagger.to(torch.bfloat16)
         elif fast_int8():
             self._tagger = in_int8(self._tagger)
+        self._dtype = self._tagger.encoder.dtype
 
     def find(self, texts: Sequence[str]) -> list[list[Finding]]:
         """Findings of each text, left to right; a finding's score is its words' mean."""
         encodings = self._tokenizer.encode_batch(
             [text.encode("utf-8", "replace").decode() for text in texts], add_special_tokens=False
         )
-        chances = [torch.zeros(len(encoding.ids), len(ENTITIES) + 1) for encoding in encodings]
-        windows = [
-            window for number, encoding in enumerate(encodings)
-            for window in windows_of(number, len(encoding.ids))
-        ]  # fmt: skip
-        for batch in batches(windows):
-            longest = max(window.end - window.start for window in batch) + 2
-            ids = torch.zeros(len(batch), longest, dtype=torch.long)
-            types, mask = torch.zeros_like(ids), torch.zeros_like(ids)
-            for row, window in enumerate(batch):
-                encoding, text = encodings[window.text], texts[window.text]
-                tokens = frame(self._tokenizer, encoding.ids[window.start : window.end])
-                ids[row, : len(tokens)] = torch.tensor(tokens)
-                cases = casing(text, encoding.offsets[window.start : window.end])
-                types[row, 1 : len(cases) + 1] = torch.tensor(cases)
-                mask[row, : len(tokens)] = 1
-            with torch.inference_mode():
-                probabilities = self._tagger(ids, mask, types).float().softmax(-1)
-            for row, window in enumerate(batch):
-                inner = probabilities[row, 1 : window.end - window.start + 1]
-                part = chances[window.text]
-                # Where windows overlap, each decides on the half that is nearer to its middle.
-                at = window.start + (OVERLAP // 2 if window.start else 0)
-                part[at : window.end] = inner[at - window.start :]
+        read = [
+            Read(encoding.ids, casing(text, encoding.offsets))
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
+        chances = [np.zeros((len(one.ids), len(ENTITIES) + 1), np.float32) for one in read]
+        rows = packed(
+            [window for number, one in enumerate(read) for window in windows_of(number, one)]
+        )
+        for first in range(0, len(rows), ROWS_A_BATCH):
+            batch = rows[first : first + ROWS_A_BATCH]
+            for row, found in zip(batch, self._chances(batch, read), strict=True):
+                at = 0
+                for window in row:
+                    # Where windows overlap, each decides on the half that is nearer to its middle.
+                    left = OVERLAP // 2 if window.start else 0
+                    inner = found[at + 1 + left : at + window.size - 1]
+                    chances[window.text][window.start + left : window.end] = inner
+                    at += window.size
         return [
-            spans(encoding, chance.numpy(), self.shape.entities)
+            spans(encoding, chance, self.shape.entities)
             for encoding, chance in zip(encodings, chances, strict=True)
         ]
 
+    def _chances(self, rows: Sequence[Sequence[Window]], read: Sequence[Read]) -> Chances:
+        """[rows, tokens, 1 + entities]: of each token of these rows."""
+        longest = max(sum(window.size for window in row) for row in rows)
+        inputs = np.zeros((4, len(rows), longest), np.int64)
+        for number, row in enumerate(rows):
+            ids: list[int] = []
+            types: list[int] = []
+            places: list[int] = []
+            owners: list[int] = []
+            for owner, window in enumerate(row, start=1):
+                part = slice(window.start, window.end)
+                ids += frame(self._tokenizer, read[window.text].ids[part])
+                types += [0, *read[window.text].cases[part], 0]
+                places += range(window.size)
+                owners += [owner] * window.size
+            inputs[:, number, : len(ids)] = ids, types, places, owners
+        words, kinds, positions, owned = torch.from_numpy(inputs)
+        others = owned[:, None, :, None] != owned[:, None, None, :]
+        mask = torch.zeros(others.shape, dtype=self._dtype).masked_fill_(others, -torch.inf)
+        with torch.inference_mode():
+            logits = self._tagger(words, mask, kinds, positions)
+            chances: Chances = logits.float().softmax(-1).numpy()
+        return chances
 
-def spans(encoding: Any, chances: Any, entities: Sequence[str]) -> list[Finding]:
+
+def spans(encoding: Any, chances: Chances, entities: Sequence[str]) -> list[Finding]:
     """Runs of words of the same entity, each word by the mean of its tokens' chances."""
     found: list[Finding] = []
     scores: list[float] = []
@@ -173,25 +218,27 @@ def spans(encoding: Any, chances: Any, entities: Sequence[str]) -> list[Finding]
     return found
 
 
-def windows_of(text: int, tokens: int) -> Iterator[Window]:
-    start = 0
+def windows_of(number: int, text: Read) -> Iterator[Window]:
+    start, tokens = 0, len(text.ids)
     while start < tokens:
-        yield Window(text, start, min(start + WINDOW, tokens))
+        yield Window(number, start, min(start + WINDOW, tokens))
         if start + WINDOW >= tokens:
             return
         start += WINDOW - OVERLAP
 
 
-def batches(windows: Sequence[Window]) -> Iterator[list[Window]]:
-    """Windows of like length together, at most `TOKENS_A_BATCH` tokens with their padding."""
-    batch: list[Window] = []
-    for window in sorted(windows, key=lambda window: window.end - window.start):
-        if batch and (len(batch) + 1) * (window.end - window.start + 2) > TOKENS_A_BATCH:
-            yield batch
-            batch = []
-        batch.append(window)
-    if batch:
-        yield batch
+def packed(windows: Sequence[Window]) -> list[list[Window]]:
+    """Rows of at most `ROW` tokens: the largest window that is left, smallest ones beside it."""
+    left = deque(sorted(windows, key=lambda window: -window.size))
+    rows = []
+    while left:
+        row = [left.popleft()]
+        used = row[0].size
+        while left and used + left[-1].size <= ROW:
+            row.append(left.pop())
+            used += row[-1].size
+        rows.append(row)
+    return rows
 
 
 def frame(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:

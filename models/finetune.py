@@ -47,6 +47,7 @@ from models.engine import (
 )
 from models.kernels import SEEN, compile_layers, pays, use_liger
 from models.lora import attach_lora, fuse
+from models.memory import keep_memory
 from models.objective import Objective
 from models.packing import layout, steps
 from models.plan import fitting_tokens, shape_of
@@ -124,6 +125,7 @@ def finetune(spec_file: Path) -> None:
     started = time.perf_counter()
     spec = FinetuneSpec.model_validate_json(spec_file.read_text(encoding="utf-8"))
     end_with_parent()
+    keep_memory()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     say("starting the processes")

@@ -223,11 +223,6 @@ def run_once(
             **os.environ,
             "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count)),
             "PYTHONUNBUFFERED": "1",
-            # glibc gives memory back and asks for it again at every step; each page that comes
-            # is cleared first. A rank needs it all the time: a tenth of the time on a CPU.
-            "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-            "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
-            "MALLOC_TOP_PAD_": str(256 << 20),
             # DeepSpeed compiles a kernel with the ninja that is installed beside Python,
             # also where the environment is not activated.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),

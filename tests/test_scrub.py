@@ -15,6 +15,7 @@ from data_contracts.findings import Finding
 from data_contracts.policy import ScrubPolicy, load_policy
 from data_contracts.records import Message
 from data_contracts.workspace import Workspace
+from models.detector import ROW, Detector, Window, packed
 from tasks.ingest import IngestSettings, Source, ingest
 from tasks.scrub import BuiltDetector, Scrubbed, ScrubSettings, scrub
 from tasks.scrub.engine import Scrubber
@@ -213,6 +214,37 @@ def test_the_detector_finds_names_and_places_however_they_are_written(
     ):
         found = scrubber.find(text)
         assert any(one.entity == "PERSON" and text[one.start : one.end] for one in found), text
+
+
+def test_the_detector_reads_each_text_alone_whatever_lies_beside_it(
+    detector: BuiltDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float32, which rounds nothing away: alone a text has a row for itself."""
+    monkeypatch.setattr("models.detector.has_matrix_units", lambda: False)
+    monkeypatch.setattr("models.detector.fast_int8", lambda: False)
+    learnt = Detector(Path(detector.path))
+    texts = [
+        *(sample.full_text for sample in pii_sentences(30, seed=3)),
+        "my name is Laura Müller and I live in Bern. " * 40,
+        "",
+        "hi",
+    ]
+    together = learnt.find(texts)
+    assert sum(map(len, together)) > 60
+    for text, found in zip(texts, together, strict=True):
+        alone = learnt.find([text])[0]
+        assert [(o.start, o.end, o.entity) for o in found] == [
+            (o.start, o.end, o.entity) for o in alone
+        ]
+        assert [o.score for o in found] == pytest.approx([o.score for o in alone], abs=1e-4)
+
+
+@given(st.lists(st.integers(1, 126), max_size=60))
+def test_windows_are_packed_whole_and_once(sizes: list[int]) -> None:
+    windows = [Window(number, 0, size) for number, size in enumerate(sizes)]
+    rows = packed(windows)
+    assert sorted(window.text for row in rows for window in row) == list(range(len(sizes)))
+    assert all(sum(window.size for window in row) <= ROW for row in rows)
 
 
 def test_what_hides_characters_hides_nothing(scrubber: Scrubber) -> None:

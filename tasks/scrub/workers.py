@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from data_contracts.errors import ConfigError, RowRejected
 from data_contracts.findings import Finding
 from data_contracts.policy import ScrubPolicy
+from models.memory import keep_memory
 from tasks.scrub.detector import BuiltDetector
 from tasks.scrub.engine import broken, refuse_long
 from tasks.scrub.names import require_installed
@@ -250,6 +251,7 @@ def start(policy: str, detector: Path | None) -> None:
     import torch
 
     torch.set_num_threads(1)
+    keep_memory()
     finder(policy, detector)
 
 
