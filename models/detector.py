@@ -125,7 +125,7 @@ class Detector:
             ) from error
         self._tagger.eval()
         if has_matrix_units():
-            self._tagger.to(torch.bfloat16)
+            self._tagger = for_matrix_units(self._tagger)
         elif fast_int8():
             self._tagger = in_int8(self._tagger)
         self._dtype = self._tagger.encoder.dtype
@@ -274,6 +274,36 @@ def fast_int8() -> bool:
     """Whether it multiplies int8 (AVX-512 VNNI): more than twice float32, and 1.5 times bfloat16
     without matrix units."""
     return bool(torch.cpu._is_vnni_supported())
+
+
+class Laid(nn.Module):
+    """A linear layer in bfloat16 whose weights lie as the matrix units take them, and not as they
+    would be laid out anew in each call; with GELU behind it where asked."""
+
+    def __init__(self, linear: nn.Linear, *, gelu: bool = False) -> None:
+        super().__init__()
+        weight = linear.weight.detach().to(torch.bfloat16)
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS_A_BATCH * ROW)
+        self._bias = linear.bias.detach().to(torch.bfloat16)
+        self._then: tuple[str, list[Any], str] = ("gelu", [], "none") if gelu else ("none", [], "")
+
+    def forward(self, x: Tensor) -> Tensor:
+        laid = torch.ops.mkldnn._linear_pointwise
+        out: Tensor = laid(x, self._weight, self._bias, *self._then)
+        return out
+
+
+def for_matrix_units(tagger: Tagger) -> Tagger:
+    """In bfloat16, its layers' linear parts as `Laid`: a tenth faster."""
+    tagger.to(torch.bfloat16)
+    for layer in tagger.encoder.encoder.layer:
+        own, out = layer.attention.self, layer.attention.output
+        own.query, own.key, own.value = (Laid(one) for one in (own.query, own.key, own.value))
+        out.dense = Laid(out.dense)
+        layer.intermediate.dense = Laid(layer.intermediate.dense, gelu=True)
+        layer.intermediate.intermediate_act_fn = nn.Identity()
+        layer.output.dense = Laid(layer.output.dense)
+    return tagger
 
 
 def in_int8(tagger: Tagger) -> Tagger:

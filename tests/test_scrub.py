@@ -1,13 +1,16 @@
 """Personal data is found, replaced consistently, and nothing of it is kept."""
 
+import copy
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import BertConfig
 
 from data_contracts.checksums import luhn
 from data_contracts.errors import ConfigError, DataError, RowRejected
@@ -15,7 +18,17 @@ from data_contracts.findings import Finding
 from data_contracts.policy import ScrubPolicy, load_policy
 from data_contracts.records import Message
 from data_contracts.workspace import Workspace
-from models.detector import ROW, Detector, Window, packed
+from models.detector import (
+    ENTITIES,
+    ROW,
+    Detector,
+    DetectorShape,
+    Tagger,
+    Window,
+    fast_bfloat16,
+    for_matrix_units,
+    packed,
+)
 from tasks.ingest import IngestSettings, Source, ingest
 from tasks.scrub import BuiltDetector, Scrubbed, ScrubSettings, scrub
 from tasks.scrub.engine import Scrubber
@@ -237,6 +250,21 @@ def test_the_detector_reads_each_text_alone_whatever_lies_beside_it(
             (o.start, o.end, o.entity) for o in alone
         ]
         assert [o.score for o in found] == pytest.approx([o.score for o in alone], abs=1e-4)
+
+
+@pytest.mark.skipif(not fast_bfloat16(), reason="no fast bfloat16 on this processor")
+def test_laid_out_for_matrix_units_the_detector_computes_the_same() -> None:
+    torch.manual_seed(0)
+    shape = DetectorShape(layers=2, entities=ENTITIES)
+    plain = Tagger(BertConfig(hidden_size=64, num_attention_heads=4, intermediate_size=96), shape)
+    plain = plain.eval().to(torch.bfloat16)
+    ids = torch.randint(0, 1000, (3, 40))
+    with torch.inference_mode():
+        expected = plain(ids, torch.ones_like(ids), torch.zeros_like(ids)).float()
+        laid = for_matrix_units(copy.deepcopy(plain))(
+            ids, torch.ones_like(ids), torch.zeros_like(ids)
+        )
+    assert (laid.float() - expected).abs().max() < 0.05 * expected.std()
 
 
 @given(st.lists(st.integers(1, 126), max_size=60))
