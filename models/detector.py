@@ -47,7 +47,6 @@ ROWS_A_BATCH = 16
 # Words less likely than this to be personal data are not told of.
 FLOOR = 0.3
 
-
 Chances: TypeAlias = NDArray[np.float32]
 
 
@@ -277,14 +276,13 @@ def fast_int8() -> bool:
 
 
 class Laid(nn.Module):
-    """A linear layer in bfloat16 whose weights lie as the matrix units take them, and not as they
+    """A bfloat16 linear layer whose weights lie as the matrix units take them, and not as they
     would be laid out anew in each call; with GELU behind it where asked."""
 
     def __init__(self, linear: nn.Linear, *, gelu: bool = False) -> None:
         super().__init__()
-        weight = linear.weight.detach().to(torch.bfloat16)
+        weight, self._bias = linear.weight.detach(), linear.bias.detach()
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS_A_BATCH * ROW)
-        self._bias = linear.bias.detach().to(torch.bfloat16)
         self._then: tuple[str, list[Any], str] = ("gelu", [], "none") if gelu else ("none", [], "")
 
     def forward(self, x: Tensor) -> Tensor:

@@ -20,9 +20,9 @@ WORTH = 300.0
 
 def pays(recipe: Recipe, seconds: float, steps_left: int) -> bool:
     """Whether to compile now, `seconds` being those of the latest step."""
-    if recipe.zero_stage == 3 or recipe.quantize != "none":
-        return False  # weights are gathered within a layer; or kernels are the quantiser's own
-    return seconds * steps_left > WORTH if recipe.compile is None else recipe.compile
+    if recipe.compile is not None:
+        return recipe.compile
+    return recipe.compilable and seconds * steps_left > WORTH
 
 
 def use_liger(model: Any) -> bool:

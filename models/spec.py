@@ -113,9 +113,14 @@ class Recipe(BaseModel):
             raise ValueError("offload nvme needs zero_stage 3")
         if self.quantize != "none" and self.zero_stage == 3:
             raise ValueError("a quantised base cannot be partitioned: set zero_stage to 1 or 2")
-        if self.compile and (self.zero_stage == 3 or self.quantize != "none"):
+        if self.compile and not self.compilable:
             raise ValueError("compile needs zero_stage 1 or 2, and a base that is not quantised")
         return self
+
+    @property
+    def compilable(self) -> bool:
+        """ZeRO-3 gathers weights within a layer, and a quantised base has kernels of its own."""
+        return self.zero_stage < 3 and self.quantize == "none"
 
 
 class FinetuneSpec(BaseModel):
