@@ -305,12 +305,13 @@ def test_a_loss_that_explodes_stops_the_job_with_the_step_and_the_conversations(
 
 
 def test_a_step_that_hangs_ends_the_job(tiny_model: Path, tmp_path: Path) -> None:
-    changed = settings(processes=2, hang_seconds=8, max_restarts=0, max_steps=30, epochs=9)
+    # Steps alone: no checkpoints between them, and past those that decide on compiling.
+    few = {"max_restarts": 0, "max_steps": 30, "epochs": 9, "checkpoint_steps": 1000}
+    changed = settings(processes=2, hang_seconds=8, **few)
     spec = job(tmp_path, tiny_model, changed)
     timers: list[threading.Timer] = []
 
     def follow(event: Event) -> None:
-        # Not after step 3: there ranks agree on compiling, which is outside a step.
         if isinstance(event, StepMetrics) and event.step == 5:
             rank = find("rank 1")
             rank.suspend()
