@@ -8,12 +8,15 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from data_contracts.errors import StackError
 from data_contracts.workspace import HOME_VARIABLE, Workspace
@@ -197,7 +200,7 @@ def serve_deployments(
 
 
 def choose_port(wanted: int | None, usual: int) -> int:
-    """`wanted` if given and free; else the usual one if free; else any.
+    """`wanted` if given and free; else the usual one if free and not another command's; else any.
 
     Raises:
         StackError: the wanted port is in use.
@@ -206,7 +209,24 @@ def choose_port(wanted: int | None, usual: int) -> int:
         if not is_free(wanted):
             raise StackError(f"port {wanted} is in use", "choose another or leave the option out")
         return wanted
-    return usual if is_free(usual) else free_port()
+    return usual if is_free(usual) and _claim(usual) else free_port()
+
+
+_CLAIMS: list[FileLock] = []
+
+
+def _claim(port: int) -> bool:
+    """Whether no other process of ours has chosen this port; it is this one's until it ends.
+
+    Of two commands that start at once both find it free, as neither serves on it yet.
+    """
+    lock = FileLock(Path(tempfile.gettempdir()) / f"evergreen-{os.getuid()}-port-{port}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    _CLAIMS.append(lock)
+    return True
 
 
 # -- which services are up, for the other commands to find ---------------------------

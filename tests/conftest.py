@@ -21,11 +21,14 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("shared-machine")
 
 _SCRATCH = tempfile.TemporaryDirectory(prefix="evergreen-tests-")
+# Where pytest has several workers, each has a home and servers of its own; what is compiled and
+# built is in the first process's folder.
+_SHARED = Path(os.environ.setdefault("SCRATCH_OF_TESTS", _SCRATCH.name))
 os.environ["EVERGREEN_HOME"] = str(Path(_SCRATCH.name) / "home")
-os.environ["TORCH_EXTENSIONS_DIR"] = str(Path(_SCRATCH.name) / "torch_extensions")
+os.environ["TORCH_EXTENSIONS_DIR"] = str(_SHARED / "torch_extensions")
 os.environ.pop("PREFECT_API_URL", None)
 # A detector that learnt little, built once; what it should find is measured in bench.pii.
-os.environ["EVERGREEN_SCRUB__DETECTOR__FOLDER"] = str(Path(_SCRATCH.name) / "detector")
+os.environ["EVERGREEN_SCRUB__DETECTOR__FOLDER"] = str(_SHARED / "detector")
 os.environ["EVERGREEN_SCRUB__DETECTOR__TEXTS"] = "2500"
 os.environ["EVERGREEN_SCRUB__AUDIT__RECORDS"] = "30"
 os.environ["EVERGREEN_SCRUB__AUDIT__MAX_LEAK_RATE"] = "1"

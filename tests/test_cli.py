@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.cli import run as run_command
-from infra.local import free_port
+from infra.local import choose_port, free_port, is_free
 from tests.commands import (
     assert_one_line_error,
     command,
@@ -284,6 +285,19 @@ def test_up_serves_deployments_and_stops_what_it_started(tiny_model: Path, tmp_p
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
     assert not (home / "services.json").exists()
+
+
+def test_of_two_commands_at_once_one_has_the_usual_port() -> None:
+    usual = free_port()
+    code = f"from infra.local import choose_port; print(choose_port(None, {usual})); input()"
+    command = [sys.executable, "-u", "-c", code]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdout is not None
+        assert int(other.stdout.readline()) == usual
+        assert is_free(usual), "nobody serves on it yet"
+        assert choose_port(None, usual) != usual
+        other.kill()
+    assert choose_port(None, usual) == usual
 
 
 def test_a_port_in_use(tmp_path: Path) -> None:
