@@ -24,6 +24,9 @@ _SCRATCH = tempfile.TemporaryDirectory(prefix="evergreen-tests-")
 # Where pytest has several workers, each has a home and servers of its own; what is compiled and
 # built is in the first process's folder.
 _SHARED = Path(os.environ.setdefault("SCRATCH_OF_TESTS", _SCRATCH.name))
+# Threads that wait for one another give the core away: else those of two workers' trainings, more
+# than there are cores, spin most of the time.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["EVERGREEN_HOME"] = str(Path(_SCRATCH.name) / "home")
 os.environ["TORCH_EXTENSIONS_DIR"] = str(_SHARED / "torch_extensions")
 os.environ.pop("PREFECT_API_URL", None)
