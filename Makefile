@@ -9,9 +9,10 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(BIN)/evergreen demo
 
-# Two workers, each with a home and servers of its own; a file's tests stay together.
+# Two workers, each with a home and servers of its own; a file's tests stay together, and files come
+# by name, as those with the fewest tests take longest.
 test: $(STAMP)
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
