@@ -290,8 +290,9 @@ def test_up_serves_deployments_and_stops_what_it_started(tiny_model: Path, tmp_p
 def test_of_two_commands_at_once_one_has_the_usual_port() -> None:
     usual = free_port()
     code = f"from infra.local import choose_port; print(choose_port(None, {usual})); input()"
-    command = [sys.executable, "-u", "-c", code]
-    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as other:
+    waiting = [sys.executable, "-u", "-c", code]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(waiting, stdin=pipe, stdout=pipe, text=True) as other:
         assert other.stdout is not None
         assert int(other.stdout.readline()) == usual
         assert is_free(usual), "nobody serves on it yet"
