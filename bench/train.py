@@ -1,17 +1,20 @@
 """Fine-tuning speed and memory: Evergreen's engine beside TRL's SFTTrainer, and its parts.
 
     python -m bench.train [--conversations 320] [--steps 24] [--peer-steps 5] [--ranks 2]
+    python -m bench.train --shape 8b --batch-size 64 --peer-batch 16 --peer-steps 24   # on a GPU
 
 The same base, LoRA, conversations, precision, sequence length and batch for all: SmolLM2-135M in
 bfloat16, rank 16 on all linear layers, human conversations of at most 512 tokens, 8 a step, loss on
-what the assistant says. TRL runs in an environment of its own (`bench/peers`, made below `build/`),
-as it comes, with its packing, and without the gradient checkpointing that it comes with. Tokens are
-those of the conversations, never padding; the ceiling is the matrix rate of this machine, measured
-with as many processes at once as there are ranks, over the operations that a token takes. The last
-line is one JSON object.
+what the assistant says. TRL runs in an environment of its own (`bench/peers`, made below `build/`;
+this one, where it has TRL), as it comes, with its packing, and without the gradient checkpointing
+that it comes with. Tokens are those of the conversations, never padding; the ceiling is the matrix
+rate of this machine, measured with as many processes at once as there are ranks, over the
+operations that a token takes. With `--shape` the base has random weights in the shape of a larger
+model: speed is that of the real one, losses say nothing. The last line is one JSON object.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -32,19 +35,33 @@ from data_contracts.workspace import Workspace
 from models.adapters import Adapter, load_model
 from models.base import Base, ModelSettings, load_config, load_tokenizer, resolve_base
 from models.chat import Example, encode_all
+from models.memory import release
 from models.packing import steps
-from models.plan import flops_a_token, shape_of
+from models.plan import Work, flops_a_token, plan, shape_of
 from models.score import mean_loss, score
 from models.spec import StepMetrics
+from tasks.plan import this_machine
 from tasks.sources import chitchat_rows
-from tasks.train import TrainSettings, spec_of, train
+from tasks.train import TrainSettings, default_processes, spec_of, train
 
 HELD_OUT = 60
 PEER_OPTIONS: dict[str, dict[str, Any]] = {
     "TRL SFTTrainer": {},
     "TRL, packing": {"packing": True},
     "TRL, no gradient checkpointing": {"gradient_checkpointing": False},
+    "TRL, Liger's kernels": {"use_liger_kernel": True},
 }
+# Llama 3.1 8B and Llama 3.2 3B, with the bundled model's vocabulary.
+SHAPES: dict[str, dict[str, Any]] = {
+    "8b": {
+        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+    },
+    "3b": {
+        "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28,
+        "num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128,
+    },
+}  # fmt: skip
 
 
 def conversations(count: int) -> list[Record]:
@@ -73,10 +90,11 @@ def prepared() -> tuple[Workspace, Base]:
 def ceiling(base: Base, settings: TrainSettings, supervised: float) -> tuple[float, float]:
     """(operations a second of all ranks at once, tokens a second that those would give)."""
     shape, ranks = shape_of(load_config(base), settings), settings.processes or 1
+    size = 8192 if torch.cuda.is_available() else 2048
     code = (
         "import torch, sys; torch.set_num_threads(int(sys.argv[1]));"
         "from models.plan import matrix_rate;"
-        "print(matrix_rate(2048, 2048, torch.bfloat16, 4.0))"
+        f"print(matrix_rate({size}, {size}, torch.bfloat16, 4.0))"
     )
     threads = max(1, (os.cpu_count() or 1) // ranks)
     running = [
@@ -89,12 +107,44 @@ def ceiling(base: Base, settings: TrainSettings, supervised: float) -> tuple[flo
     return rate, rate / flops_a_token(shape, settings, supervised)
 
 
+def in_the_shape_of(name: str, bundled: Base, folder: Path) -> Base:
+    """A base with random weights, and the bundled one's tokenizer."""
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    tokenizer = load_tokenizer(bundled)
+    config = LlamaConfig(
+        **SHAPES[name],
+        vocab_size=load_config(bundled).vocab_size,
+        max_position_embeddings=8192,
+        tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.save_pretrained(folder / name)
+    tokenizer.save_pretrained(folder / name)
+    del model
+    release()
+    return resolve_base(ModelSettings(base=str(folder / name)), folder / "models")
+
+
 def held_out_loss(base: Base, adapter: Adapter | None, examples: list[Example], pad: int) -> float:
-    return mean_loss(score(load_model(base, adapter), examples, pad))
+    loss = mean_loss(score(load_model(base, adapter), examples, pad))
+    release()
+    return loss
 
 
 def peer(
-    name: str, base: Base, data: Path, settings: TrainSettings, steps: int, folder: Path
+    name: str,
+    base: Base,
+    data: Path,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    steps: int,
+    at_once: int,
 ) -> Any:
     output = folder / name.replace(" ", "-").replace(",", "")
     work = folder / "work.json"
@@ -103,11 +153,13 @@ def peer(
         "data": str(data),
         "recipe": settings.model_dump(mode="json"),
         "steps": steps,
+        "at_once": at_once,
         "output": str(output),
         "options": PEER_OPTIONS[name],
     }
     work.write_text(json.dumps(options), encoding="utf-8")
-    command = [python_of("trl"), PEERS / "trl_sft.py", work]
+    python = sys.executable if importlib.util.find_spec("trl") else python_of("trl")
+    command = [python, PEERS / "trl_sft.py", work]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1]) | {"output": output}
 
@@ -117,14 +169,22 @@ def main() -> None:
     parser.add_argument("--conversations", type=int, default=320)
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--peer-steps", type=int, default=5)
-    parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--peers", nargs="+", choices=PEER_OPTIONS, default=list(PEER_OPTIONS))
+    parser.add_argument("--ranks", type=int, default=default_processes())
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--peer-batch", type=int, help="a pass of a peer; default the whole batch")
+    parser.add_argument("--shape", choices=SHAPES)
+    parser.add_argument("--peers", nargs="*", choices=PEER_OPTIONS, default=list(PEER_OPTIONS)[:3])
     parser.add_argument("--variants", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
 
     _, base = prepared()
     settings = TrainSettings(
-        max_steps=options.steps, validation_share=0, processes=options.ranks, checkpoint_steps=10**6
+        max_steps=options.steps,
+        epochs=1000,
+        batch_size=options.batch_size,
+        validation_share=0,
+        processes=options.ranks,
+        checkpoint_steps=10**6,
     )
     records = conversations(options.conversations + HELD_OUT)
     learn, held_out = records[HELD_OUT:], records[:HELD_OUT]
@@ -138,12 +198,23 @@ def main() -> None:
     tokens = sum(len(one.input_ids) for one in encoded)
     supervised = sum(one.supervised for one in encoded) / tokens
 
-    def loss_of(adapter: Adapter | None) -> float:
-        return held_out_loss(base, adapter, examples, tokenizer.pad_token_id)
-
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if options.shape:
+            base = in_the_shape_of(options.shape, base, folder)
+
+        def loss_of(adapter: Adapter | None) -> float | None:
+            if options.shape:
+                return None
+            return round(held_out_loss(base, adapter, examples, tokenizer.pad_token_id), 4)
+
+        predicted = plan(
+            shape_of(load_config(base), settings),
+            settings,
+            Work.of(encoded),
+            this_machine(settings, torch.bfloat16),
+        )
         rate, most = ceiling(base, settings, supervised)
         print(f"matrix rate {rate / 1e9:.0f} GFLOP/s, at most {most:.0f} tokens/s", flush=True)
         here = Workspace(home=folder)
@@ -174,7 +245,8 @@ def main() -> None:
                     "supervised_tokens": metrics.supervised_tokens,
                     "start_seconds": round(metrics.start_seconds, 1),
                     "peak_mb": metrics.peak_memory_bytes // 2**20,
-                    "held_out_loss": round(loss_of(trained.adapter), 4),
+                    "packed": metrics.packed,
+                    "held_out_loss": loss_of(trained.adapter),
                 }
             )
             print(json.dumps(rows[-1]), flush=True)
@@ -187,15 +259,28 @@ def main() -> None:
             ours("Evergreen, compiled", settings.model_copy(update={"compile": True}))
             ours("Evergreen, padded", settings.model_copy(update={"packing": False, **few}))
             ours("Evergreen, ZeRO-3", settings.model_copy(update={"zero_stage": 3, **few}))
+            if torch.cuda.is_available() and importlib.util.find_spec("bitsandbytes"):
+                ours("Evergreen, QLoRA", settings.model_copy(update={"quantize": "nf4", **few}))
         for peer_name in options.peers:
-            told = peer(peer_name, base, jsonl, settings, options.peer_steps, folder)
+            told = peer(
+                peer_name,
+                base,
+                jsonl,
+                settings,
+                folder,
+                steps=options.peer_steps,
+                at_once=options.peer_batch or options.batch_size,
+            )
             rows.append(
                 {
                     "engine": peer_name,
                     "tokens_per_second": round(told["tokens"] / told["seconds"], 1),
                     "steps": told["steps"],
                     "start_seconds": round(told["start_seconds"], 1),
-                    "held_out_loss": round(peer_loss(base, told["output"], examples, tokenizer), 4),
+                    "peak_mb": told["peak_mb"],
+                    "held_out_loss": None
+                    if options.shape
+                    else round(peer_loss(base, told["output"], examples, tokenizer), 4),
                 }
             )
             print(json.dumps(rows[-1]), flush=True)
@@ -211,9 +296,23 @@ def main() -> None:
                 "ceiling_tokens_per_second": round(most),
                 "matrix_gflops": round(rate / 1e9),
                 "supervised_share": round(supervised, 3),
-                "held_out_loss_of_the_base": round(before, 4),
+                "held_out_loss_of_the_base": before,
+                "plan": {
+                    "tokens_per_second": round(predicted.tokens_per_second),
+                    "micro_batch_tokens": predicted.micro_batch_tokens,
+                    "memory_mb": {
+                        name: round(value / 2**20)
+                        for name, value in predicted.memory.model_dump().items()
+                    },
+                },
                 "engines": rows,
-                "sizes": {"conversations": len(encoded), "tokens": tokens, "ranks": options.ranks},
+                "sizes": {
+                    "base": options.shape or "SmolLM2-135M",
+                    "conversations": len(encoded),
+                    "tokens": tokens,
+                    "batch_size": options.batch_size,
+                    "ranks": options.ranks,
+                },
                 "machine": {
                     "cpu": platform.machine(),
                     "cores": psutil.cpu_count(),
@@ -230,6 +329,8 @@ def peer_loss(base: Base, folder: Path, examples: list[Example], tokenizer: Any)
     from models.base import load_weights
 
     model = PeftModel.from_pretrained(load_weights(base), folder).eval()
+    if torch.cuda.is_available():
+        model.cuda()
     return mean_loss(score(model, examples, tokenizer.pad_token_id))
 
 

@@ -1,10 +1,10 @@
 """Attention for packed conversations: each sees itself alone, and nothing is padded.
 
 Several conversations lie one after the other in one row of tokens, and every layer but attention
-treats them as that. Attention is computed conversation by conversation: on a GPU by torch's
-variable-length flash attention, on a CPU conversation by conversation: short ones by matrix
-products that stay in a core's cache, which with their gradients take half as long as torch's fused
-kernel there.
+treats them as that. Attention is computed conversation by conversation: in half precision on a GPU
+by torch's variable-length flash attention, all of them in one call; elsewhere one after the other,
+on a CPU short ones by matrix products that stay in a core's cache, which with their gradients take
+half as long as torch's fused kernel there.
 """
 
 from collections.abc import Iterator
@@ -61,12 +61,12 @@ def isolated_attention(
     unknown = {name for name in unsupported if others.get(name) is not None}
     if unknown or not getattr(module, "is_causal", True):
         raise NotImplementedError(f"isolated attention without {unknown or 'a causal mask'}")
-    each = lengths.tokens if lengths else [query.shape[2]]
-    if query.is_cuda and dropout == 0:
-        return _by_flash(query, key, value, scaling, sliding_window, each), None
+    lengths = lengths or Lengths([query.shape[2]])
+    if query.is_cuda and query.dtype != torch.float32 and dropout == 0:
+        return _by_flash(query, key, value, scaling, sliding_window, lengths), None
     window = sliding_window or query.shape[2]
     # Split, not sliced: the gradient of each slice would be as large as the whole.
-    split = zip(*(torch.split(one, each, 2) for one in (query, key, value)), strict=True)
+    split = zip(*(torch.split(one, lengths.tokens, 2) for one in (query, key, value)), strict=True)
     parts = [_alone(q, k, v, scaling, dropout, window) for q, k, v in split]
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
@@ -80,7 +80,7 @@ def _alone(
     window: int,
 ) -> torch.Tensor:
     length = query.shape[2]
-    if length <= min(window, SHORT) and dropout == 0:
+    if length <= min(window, SHORT) and dropout == 0 and not query.is_cuda:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         short: torch.Tensor = _Short.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
         return short
@@ -174,19 +174,19 @@ def _by_flash(
     value: torch.Tensor,
     scaling: float | None,
     sliding_window: int | None,
-    lengths: list[int],
+    lengths: Lengths,
 ) -> torch.Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    ends = torch.tensor((0, *lengths), device=query.device).cumsum(0).int()
+    ends, longest = lengths.ends(query.device), max(lengths.tokens)
     out = varlen_attn(
         query[0].transpose(0, 1),
         key[0].transpose(0, 1),
         value[0].transpose(0, 1),
         ends,
         ends,
-        max(lengths),
-        max(lengths),
+        longest,
+        longest,
         scale=scaling,
         window_size=(sliding_window - 1 if sliding_window else -1, 0),
         enable_gqa=query.shape[1] != key.shape[1],

@@ -47,10 +47,10 @@ from models.engine import (
 )
 from models.kernels import SEEN, compile_layers, pays, use_liger
 from models.lora import attach_lora, fuse
-from models.memory import keep_memory
+from models.memory import keep_memory, release
 from models.objective import Objective
-from models.packing import layout, steps
-from models.plan import fitting_tokens, shape_of
+from models.packing import Layout, layout, steps
+from models.plan import Shape, fitting_tokens, shape_of
 from models.probe import Probe
 from models.spec import (
     ADAPTER,
@@ -71,6 +71,8 @@ from models.spec import (
 from models.validate import Validator, held_out
 
 CANDIDATES = "candidates"
+# Tokens at once that a later attempt keeps to, as memory ran out with more.
+LESS = "micro_batch_tokens"
 # A mean loss (nats) above this many times that of guessing is an explosion.
 EXPLODED = 2.0
 
@@ -106,6 +108,10 @@ class Job:
     def recipe(self) -> Recipe:
         return self.spec.recipe
 
+    def layout(self, number: int) -> Layout:
+        padded = not self.objective.packed
+        return layout(self.lengths, self.order[number], self.world, self.budget, padded=padded)
+
     @property
     def output(self) -> Path:
         return self.spec.output_path
@@ -129,6 +135,8 @@ def finetune(spec_file: Path) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     say("starting the processes")
+    if torch.cuda.is_available():  # before weights are loaded, which 4 bits are on the GPU
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     deepspeed.init_distributed("nccl" if torch.cuda.is_available() else "gloo", verbose=False)
 
     learn, validation = held_out(spec)
@@ -143,12 +151,21 @@ def finetune(spec_file: Path) -> None:
             f" {spec.recipe.max_length} tokens",
             "raise train.max_length or check the data",
         )
-    job = prepare(spec, examples, tokenizer)
+    try:
+        job = prepare(spec, examples, tokenizer)
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            "the base model does not fit into the GPU's memory",
+            "set train.quantize: nf4, or train.zero_stage: 3 on several GPUs or with offload",
+        ) from error
     if validation and dist.get_rank() == 0:
         job.validator = Validator(spec_file, on_gpu=has_room(spec))
     start_seconds = time.perf_counter() - started
     try:
         train(job, stop, validating=bool(validation))
+    except torch.OutOfMemoryError:
+        take_less(job)
+        raise
     finally:
         if job.validator is not None:
             job.validator.close()
@@ -191,7 +208,7 @@ def finetune(spec_file: Path) -> None:
             dtype=str(torch_dtype(spec.base.dtype)).removeprefix("torch."),
         )
         (job.output / METRICS).write_text(metrics.model_dump_json(indent=2), encoding="utf-8")
-        for name in (CANDIDATES, CHECKPOINTS):
+        for name in (CANDIDATES, CHECKPOINTS, LESS):
             remove(job.output / name)
     dist.barrier()
     dist.destroy_process_group()
@@ -246,10 +263,39 @@ def prepare(spec: FinetuneSpec, examples: list[Example], tokenizer: Any) -> Job:
         optimizer=optimizer,
         objective=objective,
         parameters=parameters,
-        budget=recipe.micro_batch_tokens or agreed(fitting_tokens(shape)),
+        budget=agreed(tokens_at_once(spec, shape)),
         vocabulary=shape.vocabulary,
         progress=progress,
     )
+
+
+def tokens_at_once(spec: FinetuneSpec, shape: Shape) -> int:
+    """Of this rank, its model loaded: as asked, or what fits; less where memory ran out with it."""
+    tokens = spec.recipe.micro_batch_tokens or fitting_tokens(shape)
+    less = spec.output_path / LESS
+    if less.exists():
+        tokens = min(tokens, int(less.read_text(encoding="utf-8")))
+        say(f"at most {tokens} tokens at once, as memory ran out with more")
+    return tokens
+
+
+def take_less(job: Job) -> None:
+    """Have the next attempt take half of the tokens at once with which memory ran out.
+
+    Raises:
+        TrainingError: that was one conversation.
+    """
+    number = min(job.progress.step, len(job.order) - 1)
+    batches = [
+        [job.lengths[index] for index in batch] for batch in job.layout(number).ranks[job.rank]
+    ]
+    most = max(batches, key=sum)
+    if len(most) == 1:
+        raise TrainingError(
+            f"the GPU's memory does not hold the {most[0]} tokens of one conversation",
+            "set train.gradient_checkpointing or train.quantize, or lower train.max_length",
+        )
+    (job.output / LESS).write_text(str(sum(most) // 2), encoding="utf-8")
 
 
 def last_checkpoint(
@@ -350,26 +396,23 @@ def one_step(
     set_rate(job.optimizer, rate)
     if job.recipe.lora_dropout:
         torch.manual_seed(hash((job.recipe.seed, number, job.rank)))
-    plan = layout(job.lengths, chosen, job.world, job.budget, padded=not job.objective.packed)
     supervised = sum(examples[index].supervised for index in chosen)
-    told = torch.zeros(2, dtype=torch.float64)
-    broken: list[str] = []
-    own = plan.ranks[job.rank]
+    own = job.layout(number).ranks[job.rank]
+    losses: list[torch.Tensor] = []  # not read before the end: each reading waits for the GPU
     for at, batch in enumerate(own):
-        taken = [examples[index] for index in batch]
         engine.set_gradient_accumulation_boundary(at == len(own) - 1)
-        loss = engine(**job.objective.batch(taken, engine.device))
+        loss = engine(**job.objective.batch([examples[index] for index in batch], engine.device))
         # Every supervised token of the step weighs the same: DeepSpeed averages over ranks.
         engine.backward(loss * (job.world / supervised))
-        value = float(loss.detach())
-        told[0] += value
-        if not math.isfinite(value):
-            broken += [example.id for example in taken]
-    told[1] = stopping
-    told = told.to(engine.device)
+        losses.append(loss.detach())
+    each = torch.stack(losses).double()
+    told = torch.stack([each.sum(), torch.full_like(each[0], float(stopping))])
     dist.all_reduce(told)
-    mean = float(told[0]) / supervised
+    total, stops = told.tolist()
+    mean = total / supervised
     if not math.isfinite(mean):
+        finite = each.isfinite().tolist()
+        broken = [examples[i].id for i, batch in enumerate(own) if not finite[i] for i in batch]
         everywhere: list[Any] = [None] * job.world
         dist.all_gather_object(everywhere, broken)
         where = ", ".join(sorted({one for each in everywhere for one in each})) or "none alone"
@@ -385,7 +428,7 @@ def one_step(
             "lower train.learning_rate",
         )
     engine.step()
-    return mean, bool(told[1] > 0)
+    return mean, stops > 0
 
 
 def consider(job: Job, *, validating: bool) -> None:
@@ -408,6 +451,7 @@ def consider(job: Job, *, validating: bool) -> None:
         return
     told = torch.zeros(1, dtype=torch.float64, device=job.engine.device)
     if job.validator is not None:
+        release()
         told[0] = job.validator.loss(folder / ADAPTER)
     dist.broadcast(told, src=0)
     loss, before = float(told[0]), job.progress.best_loss
@@ -470,7 +514,7 @@ def peak_memory() -> int:
 
 
 def has_room(spec: FinetuneSpec) -> bool:
-    """Whether the GPU of this rank can hold the base once more, for validation."""
+    """Whether the GPU of this rank can hold the base once more, for validation between steps."""
     if not torch.cuda.is_available():
         return False
     free, _ = torch.cuda.mem_get_info()

@@ -1,8 +1,8 @@
 """Token loss from hidden states: logits of supervised tokens only, and never of all at once.
 
 A vocabulary of 49,152 makes the logits of 4,096 tokens 800 MB in float32; here at most
-`CHUNK` tokens have theirs at a time, and on a CPU `ROWS` of them theirs in float32, which stay in a
-core's cache.
+`CHUNK` tokens have theirs at a time (`GPU_CHUNK` on a GPU), and on a CPU `ROWS` of them theirs in
+float32, which stay in a core's cache.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 256
+GPU_CHUNK = 1024
 ROWS = 8
 
 Head = Callable[[Tensor], Tensor]
@@ -24,7 +25,10 @@ class _ChunkedLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: Head, chunk_size: int) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, targets: Tensor, head: Head, chunk_size: int | None
+    ) -> Tensor:
+        chunk_size = chunk_size or (GPU_CHUNK if hidden.is_cuda else CHUNK)
         total = torch.zeros((), device=hidden.device)
         gradient = torch.empty_like(hidden)
         for at in range(0, max(1, len(targets)), chunk_size):
@@ -64,14 +68,16 @@ def summed(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
 
 
-def chunked_loss(hidden: Tensor, targets: Tensor, head: Head, chunk_size: int = CHUNK) -> Tensor:
+def chunked_loss(
+    hidden: Tensor, targets: Tensor, head: Head, chunk_size: int | None = None
+) -> Tensor:
     """Cross-entropy of `targets` [tokens] given `hidden` [tokens, size], summed (nats).
 
     Args:
         hidden: the last hidden states that predict the targets.
         targets: token ids.
         head: hidden states to logits; its weights get no gradient. Called at least once.
-        chunk_size: tokens that have logits at a time.
+        chunk_size: tokens that have logits at a time, default what suits the device.
     """
     loss: Tensor = _ChunkedLoss.apply(hidden, targets, head, chunk_size)  # type: ignore[no-untyped-call]
     return loss

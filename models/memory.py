@@ -1,4 +1,4 @@
-"""Memory that a process keeps once it has it."""
+"""Memory that a process keeps once it has it, and what it gives back."""
 
 import ctypes
 
@@ -17,3 +17,11 @@ def keep_memory() -> None:
         libc.mallopt(MMAP_THRESHOLD, 32 << 20)  # the most that it takes
         libc.mallopt(TRIM_THRESHOLD, -1)  # never
         libc.mallopt(TOP_PAD, 64 << 20)
+
+
+def release() -> None:
+    """Leave to others the GPU memory that torch keeps for what this process computes next."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

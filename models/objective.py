@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from models.attention import NAME as ISOLATED
 from models.attention import register
 from models.chat import IGNORED, Example, collate
-from models.loss import CHUNK, chunked_loss, summed
+from models.loss import chunked_loss, summed
 from models.packing import pack
 
 # bfloat16 has 8 bits of mantissa; attending to another conversation changes far more.
@@ -32,7 +32,7 @@ class Objective(nn.Module):
         self.model = model
         self.packed = False
         self._pad_id = pad_id
-        self._chunk_size = sys.maxsize if whole_head else CHUNK
+        self._chunk_size = sys.maxsize if whole_head else None
         causal = model.get_base_model()
         self._plain = causal.config._attn_implementation
         head = causal.get_output_embeddings()
@@ -99,7 +99,7 @@ class Objective(nn.Module):
             if close(self._measure(two, device), sum(truth)):
                 return None
             reason = "its layers see across packed conversations"
-        except (NotImplementedError, TypeError) as error:
+        except (RuntimeError, TypeError) as error:
             reason = str(error).splitlines()[0]
         causal.set_attn_implementation(self._plain)
         self.packed = False

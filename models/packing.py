@@ -5,6 +5,7 @@ steps on a laptop and on eight GPUs. How a step is laid out on ranks and passes 
 changes only the order in which its gradients are summed up.
 """
 
+import itertools
 import math
 import random
 from collections.abc import Iterable, Sequence
@@ -41,6 +42,16 @@ class Lengths:
 
     def __init__(self, tokens: Iterable[int]) -> None:
         self.tokens = list(tokens)
+        self._ends: dict[Any, Any] = {}
+
+    def ends(self, device: Any) -> Any:
+        """0 and where each conversation ends, int32 [conversations + 1]; copied there once."""
+        import torch
+
+        if device not in self._ends:
+            ends = torch.tensor([0, *itertools.accumulate(self.tokens)], dtype=torch.int32)
+            self._ends[device] = ends.to(device)
+        return self._ends[device]
 
 
 def step_count(count: int, batch_size: int, epochs: float, max_steps: int | None) -> int:

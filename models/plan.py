@@ -169,8 +169,8 @@ def fitting_tokens(shape: Shape) -> int:
     """Tokens of a micro-batch that fit into the memory this rank has left, its model loaded."""
     import torch
 
-    left = free_bytes() * SHARE - loss_bytes(shape)
-    return tokens_within(left, shape, gpu=torch.cuda.is_available())
+    gpu = torch.cuda.is_available()
+    return tokens_within(free_bytes() * SHARE - loss_bytes(shape, gpu=gpu), shape, gpu=gpu)
 
 
 def tokens_within(room: float, shape: Shape, *, gpu: bool) -> int:
@@ -191,11 +191,11 @@ def free_bytes() -> float:
     return float(psutil.virtual_memory().available / int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def loss_bytes(shape: Shape) -> float:
+def loss_bytes(shape: Shape, *, gpu: bool) -> float:
     """Logits of one chunk and their gradient; on a GPU also both in float32, all rows at once."""
-    from models.loss import CHUNK
+    from models.loss import CHUNK, GPU_CHUNK
 
-    return CHUNK * shape.vocabulary * (2 + 2 + 2 * 4.0)
+    return (GPU_CHUNK if gpu else CHUNK) * shape.vocabulary * (2 + 2 + 2 * 4.0)
 
 
 class Machine(BaseModel):
@@ -327,7 +327,7 @@ def memory_of(
         weights=weights,
         adapter=shape.trainable * (2.0 * element_bytes + state),
         activations=shape.token_bytes * tokens * (1.0 if machine.gpu else ALLOCATED),
-        loss=loss_bytes(shape),
+        loss=loss_bytes(shape, gpu=machine.gpu),
     )
 
 

@@ -3,7 +3,8 @@
     python -m models.validate SPEC.json
 
 Reads the folder of an adapter from each line of its input and answers with a line of JSON. It
-loads the base once, and shares nothing with the training but files.
+loads the base once, and shares nothing with the training but files, and the GPU: the training
+waits for an answer, and in that time the base is there too.
 """
 
 import contextlib
@@ -80,9 +81,12 @@ class Validator:
 
 
 def serve(spec: FinetuneSpec) -> None:
+    import torch
+
     from models.adapters import Adapter, apply
     from models.base import load_tokenizer, load_weights
     from models.chat import encode_all
+    from models.memory import release
     from models.score import mean_loss, score
 
     tokenizer = load_tokenizer(spec.base)
@@ -91,10 +95,12 @@ def serve(spec: FinetuneSpec) -> None:
         tokenizer, ((one.id, one.messages) for one in records), spec.recipe.max_length
     )
     model = load_weights(spec.base).eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     for line in sys.stdin:
-        tuned = apply(model, spec.base, Adapter.at(Path(line.strip())))
+        tuned = apply(model.to(device), spec.base, Adapter.at(Path(line.strip())))
         loss = mean_loss(score(tuned, examples, tokenizer.pad_token_id))
-        model = tuned.unload()
+        model = tuned.unload().cpu()
+        release()
         print(Answer(loss=loss).model_dump_json(), flush=True)
 
 

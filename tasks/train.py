@@ -19,6 +19,7 @@ from data_contracts.workspace import Workspace
 from models.adapters import Adapter, load_model
 from models.base import Base, load_tokenizer
 from models.chat import encode_all
+from models.memory import release
 from models.probe import Probe
 from models.spec import (
     ADAPTER,
@@ -281,6 +282,7 @@ def check_reload(trained: Trained, spec: FinetuneSpec) -> None:
     )
     examples.sort(key=lambda example: wanted[example.id])
     after = Probe.of(load_model(spec.base, trained.adapter, spec.recipe.quantize), examples)
+    release()
     if (distance := before.distance(after)) > RELOAD_TOLERANCE:
         raise TrainingError(
             f"the saved adapter's logits are {distance:.2f} standard deviations from those of the"

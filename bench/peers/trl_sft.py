@@ -50,6 +50,11 @@ class Clock(TrainerCallback):
         self.steps += 1
         self.last = time.perf_counter()
 
+    def on_train_end(self, *_, **__):
+        if torch.cuda.is_available():  # whose work may end after the call that asks for it
+            torch.cuda.synchronize()
+            self.last = time.perf_counter()
+
 
 clock = Clock()
 trainer = SFTTrainer(
@@ -57,7 +62,8 @@ trainer = SFTTrainer(
     args=SFTConfig(
         output_dir=work["output"],
         max_steps=work["steps"],
-        per_device_train_batch_size=recipe["batch_size"],
+        per_device_train_batch_size=work["at_once"],
+        gradient_accumulation_steps=recipe["batch_size"] // work["at_once"],
         learning_rate=recipe["learning_rate"],
         lr_scheduler_type="cosine",
         warmup_steps=recipe["warmup_ratio"],  # below 1 it is a share
@@ -99,11 +105,14 @@ trainer.save_model(work["output"])
 print(
     json.dumps(
         {
-            "tokens": sum(clock.batches[: clock.steps]),
+            "tokens": sum(clock.batches[: clock.steps * trainer.args.gradient_accumulation_steps]),
             "steps": clock.steps,
             "seconds": clock.last - clock.first,
             "start_seconds": clock.first_time - psutil.Process().create_time(),
             "threads": torch.get_num_threads(),
+            "peak_mb": torch.cuda.max_memory_allocated() // 2**20
+            if torch.cuda.is_available()
+            else psutil.Process().memory_info().rss // 2**20,
         }
     )
 )
