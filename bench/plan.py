@@ -22,7 +22,7 @@ from models.base import Base, ModelSettings, load_config, load_tokenizer, resolv
 from models.chat import encode_all
 from models.plan import Machine, Plan, Work, plan, shape_of
 from models.spec import Recipe
-from tasks.plan import GPU_SHARE, this_machine
+from tasks.plan import STATED_SHARE, this_machine
 from tasks.train import TrainSettings, spec_of, train
 
 CASES: list[dict[str, Any]] = [
@@ -152,10 +152,10 @@ def predict(base: Base, records: list[Any], settings: TrainSettings) -> Plan:
 
 def on_eight_gpus(config: Any, recipe: Recipe) -> Plan:
     machine = Machine(
-        ranks=8, memory_bytes=80e9, flops=989e12, share=GPU_SHARE, gpu=True, name="8 x 80 GB"
+        ranks=8, memory_bytes=80e9, flops=989e12, share=STATED_SHARE, gpu=True, name="8 x 80 GB"
     )
     work = Work(conversations=10_000, tokens=1000, supervised=0.4, longest=2048)
-    return plan(shape_of(config, recipe), recipe, work, machine)
+    return plan(shape_of(config, recipe, gpu=True), recipe, work, machine)
 
 
 if __name__ == "__main__":

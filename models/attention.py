@@ -8,6 +8,7 @@ half as long as torch's fused kernel there.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from models.packing import Lengths
 
 NAME = "isolated"
+# The same as a GPU computes it, to be traced where there is none.
+FLASH = "isolated-on-gpu"
 # Tokens up to which a conversation's weights [tokens, tokens] are kept for the backward pass.
 SHORT = 512
 # Positions of which the weights are computed together, those hidden within them in vain.
@@ -27,7 +30,9 @@ def register() -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(NAME, isolated_attention)
-    AttentionMaskInterface.register(NAME, lambda *_, **__: None)
+    AttentionInterface.register(FLASH, partial(isolated_attention, flash=True))
+    for name in (NAME, FLASH):
+        AttentionMaskInterface.register(name, lambda *_, **__: None)
 
 
 def isolated_attention(
@@ -40,6 +45,7 @@ def isolated_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     lengths: Lengths | None = None,
+    flash: bool | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention inside each conversation.
@@ -52,6 +58,7 @@ def isolated_attention(
         dropout: of the attention weights.
         sliding_window: how many tokens back, its own included, a token sees.
         lengths: of the conversations; they sum up to `tokens`.
+        flash: whether by flash attention; default on a GPU, in half precision, without dropout.
 
     Raises:
         NotImplementedError: the model asks for what this does not do (soft caps, sinks,
@@ -62,7 +69,9 @@ def isolated_attention(
     if unknown or not getattr(module, "is_causal", True):
         raise NotImplementedError(f"isolated attention without {unknown or 'a causal mask'}")
     lengths = lengths or Lengths([query.shape[2]])
-    if query.is_cuda and query.dtype != torch.float32 and dropout == 0:
+    if flash is None:
+        flash = query.is_cuda and query.dtype != torch.float32 and dropout == 0
+    if flash:
         return _by_flash(query, key, value, scaling, sliding_window, lengths), None
     window = sliding_window or query.shape[2]
     # Split, not sliced: the gradient of each slice would be as large as the whole.

@@ -90,6 +90,7 @@ class Job:
     parameters: Named
     budget: int
     vocabulary: int
+    liger: bool
     progress: Progress
     validator: Validator | None = None
 
@@ -223,7 +224,8 @@ def prepare(spec: FinetuneSpec, examples: list[Example], tokenizer: Any) -> Job:
     # Under ZeRO-3 transformers must know of the engine before it loads the weights.
     _zero3 = know_zero3(config) if recipe.zero_stage == 3 else None
     model = load_weights(spec.base, recipe.quantize)
-    if use_liger(model):
+    liger = use_liger(model)
+    if liger:
         say("using Liger's kernels")
     if recipe.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
@@ -265,6 +267,7 @@ def prepare(spec: FinetuneSpec, examples: list[Example], tokenizer: Any) -> Job:
         parameters=parameters,
         budget=agreed(tokens_at_once(spec, shape)),
         vocabulary=shape.vocabulary,
+        liger=liger,
         progress=progress,
     )
 
@@ -375,7 +378,7 @@ def train(job: Job, stop: threading.Event, *, validating: bool) -> None:
         if not last and (stopping or (number + 1) % recipe.checkpoint_steps == 0):
             keep(job)
         if number + 1 == first + SEEN and agreed(
-            pays(recipe, seconds - before, total - number - 1)
+            pays(recipe, seconds - before, total - number - 1, liger=job.liger)
         ):
             say(f"compiling {compile_layers(job.objective.model)} layers")
         began += time.perf_counter() - paused

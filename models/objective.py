@@ -99,6 +99,8 @@ class Objective(nn.Module):
             if close(self._measure(two, device), sum(truth)):
                 return None
             reason = "its layers see across packed conversations"
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, TypeError) as error:
             reason = str(error).splitlines()[0]
         causal.set_attn_implementation(self._plain)

@@ -24,6 +24,8 @@ CPU_TOKENS = 2048
 # On a CPU, of the activations of a step: what the allocator keeps of steps of other sizes. Measured
 # after 24 steps of the bundled model.
 ALLOCATED = 1.5
+# Of the activations, what Liger's kernels keep of them. Measured in the shapes of 135M and 8B.
+LIGER = 0.75
 # Of the memory that is free when training starts.
 SHARE = 0.8
 TRACED_TOKENS = 512
@@ -32,7 +34,7 @@ GPU_TOKENS = 32_768
 
 
 class Shape(BaseModel):
-    """Of a model with LoRA: parameters, and bytes that a token's forward pass keeps."""
+    """Of a model with LoRA: parameters, and bytes that a token takes at a step's peak."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -61,16 +63,36 @@ class Memory(BaseModel):
         return self.process + self.weights + self.adapter + self.activations + self.loss
 
 
-def shape_of(config: Any, recipe: Recipe, element_bytes: int = 2) -> Shape:
+def shape_of(
+    config: Any, recipe: Recipe, element_bytes: int = 2, *, gpu: bool | None = None
+) -> Shape:
     """Traced, on tensors without memory.
 
     Args:
         config: a causal LM's transformers config.
         recipe: which LoRA, and whether layers are computed twice.
         element_bytes: of one weight or activation.
+        gpu: whether it is trained on one, where attention keeps less; default whether there is one.
     """
-    few = {layers: _trace(config, recipe, layers, element_bytes) for layers in (1, 2)}
+    import torch
+
+    from models.attention import FLASH, NAME
+    from models.kernels import has_liger
+
+    gpu = torch.cuda.is_available() if gpu is None else gpu
+    attention = FLASH if gpu and element_bytes == 2 else NAME
+
+    def traced(recipe: Recipe) -> dict[int, _Trace]:
+        return {few: _trace(config, recipe, few, element_bytes, attention) for few in (1, 2)}
+
+    few = whole = traced(recipe)
+    if recipe.gradient_checkpointing:
+        whole = traced(recipe.model_copy(update={"gradient_checkpointing": False}))
+    # The backward pass has the gradients of one layer beside what it kept, and what it kept of that
+    # layer too where that is computed again.
+    at_work = (whole[2].kept - whole[1].kept) * (2 if recipe.gradient_checkpointing else 1)
     layers = config.get_text_config().num_hidden_layers
+    share = LIGER if gpu and has_liger(config.model_type) else 1.0
 
     def scaled(value: Callable[["_Trace"], float]) -> float:
         one, two = value(few[1]), value(few[2])
@@ -81,7 +103,7 @@ def shape_of(config: Any, recipe: Recipe, element_bytes: int = 2) -> Shape:
         embedding=few[1].embedding,
         head=few[1].head,
         trainable=int(scaled(lambda one: one.trainable)),
-        token_bytes=scaled(lambda one: one.kept) / TRACED_TOKENS,
+        token_bytes=(scaled(lambda one: one.kept) + at_work) * share / TRACED_TOKENS,
         largest_layer=few[2].parameters - few[1].parameters,
         vocabulary=config.get_text_config().vocab_size,
     )
@@ -96,14 +118,14 @@ class _Trace:
     kept: float
 
 
-def _trace(config: Any, recipe: Recipe, layers: int, element_bytes: int) -> _Trace:
+def _trace(config: Any, recipe: Recipe, layers: int, element_bytes: int, attention: str) -> _Trace:
     import copy
 
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
     from transformers import AutoModelForCausalLM
 
-    from models.attention import NAME, register
+    from models.attention import register
     from models.lora import attach_lora, fuse
 
     small = copy.deepcopy(config)
@@ -113,7 +135,7 @@ def _trace(config: Any, recipe: Recipe, layers: int, element_bytes: int) -> _Tra
     register()
     dtype = torch.float32 if element_bytes == 4 else torch.bfloat16
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(small, dtype=dtype, attn_implementation=NAME)
+        model = AutoModelForCausalLM.from_config(small, dtype=dtype, attn_implementation=attention)
         model.requires_grad_(False)
         parameters = sum(one.numel() for one in model.parameters())
         embedding = model.get_input_embeddings().weight.numel()

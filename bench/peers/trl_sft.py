@@ -41,6 +41,7 @@ class Clock(TrainerCallback):
         self.steps = 0
         self.batches = []  # tokens of each; the loader is a batch ahead of the steps
         self.first = self.last = None
+        self.half = (0, None)  # steps, and when they had ended
 
     def on_step_begin(self, *_, **__):
         if self.first is None:
@@ -49,6 +50,8 @@ class Clock(TrainerCallback):
     def on_step_end(self, *_, **__):
         self.steps += 1
         self.last = time.perf_counter()
+        if self.steps == work["steps"] // 2:
+            self.half = (self.steps, self.last)
 
     def on_train_end(self, *_, **__):
         if torch.cuda.is_available():  # whose work may end after the call that asks for it
@@ -102,10 +105,20 @@ def counting(features):
 trainer.data_collator = counting
 trainer.train()
 trainer.save_model(work["output"])
+
+
+def tokens(first, last):
+    """Of the steps from `first` on, up to `last`."""
+    each = trainer.args.gradient_accumulation_steps
+    return sum(clock.batches[first * each : last * each])
+
+
 print(
     json.dumps(
         {
-            "tokens": sum(clock.batches[: clock.steps * trainer.args.gradient_accumulation_steps]),
+            "tokens": tokens(0, clock.steps),
+            "later_tokens": tokens(clock.half[0], clock.steps),
+            "later_seconds": clock.last - clock.half[1],
             "steps": clock.steps,
             "seconds": clock.last - clock.first,
             "start_seconds": clock.first_time - psutil.Process().create_time(),

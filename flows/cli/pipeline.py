@@ -195,7 +195,7 @@ def plan(
     """
     from flows.settings import load_settings
     from models.plan import Machine
-    from tasks.plan import GPU_SHARE
+    from tasks.plan import STATED_SHARE
     from tasks.plan import plan as estimate
 
     settings = load_settings(config, data=data)
@@ -207,7 +207,7 @@ def plan(
             ranks=gpus,
             memory_bytes=gpu_memory * 1e9,
             flops=tflops * 1e12,
-            share=GPU_SHARE,
+            share=STATED_SHARE,
             gpu=True,
             name=f"{gpus} GPUs of {gpu_memory:g} GB (not measured)",
         )
