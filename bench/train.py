@@ -244,7 +244,9 @@ def main() -> None:
 
             trained = train(spec_of(data, base, changed, None, here), changed, follow)
             metrics, half = trained.metrics, len(ends) // 2
-            order = steps(len(encoded), changed.batch_size, 1, metrics.steps, changed.seed)
+            order = steps(
+                len(encoded), changed.batch_size, changed.epochs, metrics.steps, changed.seed
+            )
             later = sum(len(encoded[index].input_ids) for step in order[half:] for index in step)
             rows.append(
                 {

@@ -55,6 +55,7 @@ from models.probe import Probe
 from models.spec import (
     ADAPTER,
     CHECKPOINTS,
+    LESS,
     METRICS,
     PREEMPTED,
     PROBE,
@@ -71,8 +72,6 @@ from models.spec import (
 from models.validate import Validator, held_out
 
 CANDIDATES = "candidates"
-# Tokens at once that a later attempt keeps to, as memory ran out with more.
-LESS = "micro_batch_tokens"
 # A mean loss (nats) above this many times that of guessing is an explosion.
 EXPLODED = 2.0
 
@@ -242,6 +241,8 @@ def prepare(spec: FinetuneSpec, examples: list[Example], tokenizer: Any) -> Job:
         load_weights_of(parameters, stored)
 
     say("starting DeepSpeed")
+    # Its buffer for gradients; by default it takes half a billion numbers, whatever is trained.
+    config["zero_optimization"]["reduce_bucket_size"] = count(parameters)
     optimizer = torch.optim.AdamW(
         parameters.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )

@@ -13,6 +13,8 @@ METRICS = "metrics.json"
 ADAPTER = "adapter"
 PROBE = "probe.safetensors"
 CHECKPOINTS = "checkpoints"
+# Tokens at once that a later attempt keeps to, as memory ran out with more.
+LESS = "micro_batch_tokens"
 # Exit codes of a rank: stopped by SIGTERM after a checkpoint (sysexits' EX_TEMPFAIL).
 PREEMPTED = 75
 STOPPED = "stopped, after a checkpoint"

@@ -21,7 +21,7 @@ from data_contracts.errors import TrainingError
 from infra.local import free_port
 from models import checkpoints
 from models.adapters import WEIGHTS, Adapter
-from models.spec import CHECKPOINTS, METRICS, PREEMPTED, FinetuneSpec, Phase, StepMetrics
+from models.spec import CHECKPOINTS, LESS, METRICS, PREEMPTED, FinetuneSpec, Phase, StepMetrics
 from tasks.train import Event, Trained, TrainSettings, collect, launch, run_elsewhere, train
 from tests.jobs import job
 
@@ -294,6 +294,59 @@ def test_a_damaged_checkpoint_is_passed_over(tiny_model: Path, tmp_path: Path) -
     assert [path for path, _ in checkpoints.whole(folder)] == [older]
     trained = train(spec, changed)
     assert trained.metrics.resumed_from == (int(older.name.removeprefix("step-")),)
+
+
+# What Python runs at its start: memory that ends at 150 tokens, or at none.
+ENDS = """
+import torch
+from models.objective import Objective
+
+plain = Objective.forward
+
+def forward(self, keep, targets, inputs):
+    if {where}:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+    return plain(self, keep, targets, inputs)
+
+Objective.forward = forward
+"""
+
+
+def memory_ends(folder: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    (folder / "sitecustomize.py").write_text(ENDS.format(where=where), encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(Path.cwd())]))
+
+
+def test_memory_that_runs_out_halves_what_is_taken_at_once(
+    reference: tuple[dict[str, torch.Tensor], list[float]],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory_ends(tmp_path, monkeypatch, "self.training and inputs['input_ids'].numel() > 150")
+    changed, said = settings(processes=1, zero_stage=1), []
+    spec = job(tmp_path, tiny_model, changed)
+    train(spec, changed, lambda event: said.append(getattr(event, "text", "")))
+    assert any("the job died (torch.OutOfMemoryError" in text for text in said)
+    assert any("tokens at once, as memory ran out with more" in text for text in said)
+    assert distance(adapter_of(spec.output_path), reference[0]) < TOLERANCE
+    assert not (spec.output_path / LESS).exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ("self.training", "does not hold the [0-9]+ tokens of one conversation"),
+        ("True", "the base model does not fit"),
+    ],
+)
+def test_memory_that_never_suffices_ends_the_job(
+    where: str, reason: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory_ends(tmp_path, monkeypatch, where)
+    changed = settings(processes=1, batch_size=1)
+    with pytest.raises(TrainingError, match=reason):
+        train(job(tmp_path, tiny_model, changed), changed)
 
 
 def test_a_loss_that_explodes_stops_the_job_with_the_step_and_the_conversations(
