@@ -218,7 +218,8 @@ def prepare(spec: FinetuneSpec, examples: list[Example], tokenizer: Any) -> Job:
     """Model, adapter, engine and how far an earlier attempt came."""
     recipe, dtype = spec.recipe, torch_dtype(spec.base.dtype)
     config = engine_config(recipe, dtype)
-    # Traced before the engine is known to transformers, which would partition what is traced.
+    # Traced before the engine is known to transformers, which would partition what is traced, and
+    # before Liger's kernels, which take no tensors without memory.
     shape = shape_of(load_config(spec.base), recipe, dtype.itemsize)
     # Under ZeRO-3 transformers must know of the engine before it loads the weights.
     _zero3 = know_zero3(config) if recipe.zero_stage == 3 else None

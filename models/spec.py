@@ -75,7 +75,7 @@ class Recipe(BaseModel):
     compile: bool | None = Field(
         default=None,
         description="Layers through torch.compile; default once more than five minutes of training"
-        " are left, which make up for the half minute that it takes.",
+        " are left, which make up for the half minute that it takes, and without Liger's kernels.",
     )
     zero_stage: int = Field(default=2, ge=1, le=3, description="DeepSpeed ZeRO stage.")
     offload: Literal["none", "cpu", "nvme"] = Field(
