@@ -16,9 +16,10 @@ from typing import Any
 
 import psutil
 
+from bench.shapes import llama, random_base
 from bench.train import conversations, prepared, snapshot
 from data_contracts.workspace import Workspace
-from models.base import Base, ModelSettings, load_config, load_tokenizer, resolve_base
+from models.base import Base, load_config, load_tokenizer
 from models.chat import encode_all
 from models.plan import Machine, Plan, Work, plan, shape_of
 from models.spec import Recipe
@@ -29,42 +30,10 @@ CASES: list[dict[str, Any]] = [
     {"processes": 2, "max_length": 512},
     {"processes": 1, "max_length": 512},
     {"processes": 2, "max_length": 256},
-    {"processes": 2, "max_length": 512, "micro_batch_tokens": 2048, "batch_size": 16},
+    {"processes": 2, "max_length": 512, "micro_batch_tokens": 1024},
     {"processes": 2, "max_length": 512, "gradient_checkpointing": True},
 ]
-OTHER_SIZES = {"40M": (384, 1024, 12), "360M": (960, 2560, 32)}
-LLAMA = {
-    "Llama-3-8B": (4096, 14336, 32, 32),
-    "Llama-3-70B": (8192, 28672, 80, 64),
-}
-
-
-def llama(hidden: int, inner: int, layers: int, heads: int, vocabulary: int, tied: bool) -> Any:
-    from transformers import LlamaConfig
-
-    return LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=hidden,
-        intermediate_size=inner,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=max(1, heads // (3 if tied else heads // 8)),
-        tie_word_embeddings=tied,
-    )
-
-
-def another_size(name: str, like: Base, folder: Path, store: Path) -> Base:
-    """A Llama of random weights with the bundled model's tokenizer."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    hidden, inner, layers = OTHER_SIZES[name]
-    config = llama(hidden, inner, layers, hidden // 64, 49_152, tied=True)
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    model.save_pretrained(folder / name)
-    load_tokenizer(like).save_pretrained(folder / name)
-    return resolve_base(ModelSettings(base=str(folder / name)), store)
+OTHER_SIZES = ("40M", "360M")
 
 
 def main() -> None:
@@ -80,7 +49,7 @@ def main() -> None:
         data = snapshot(records, here.snapshots)
         bases = {
             "135M": bundled,
-            **{size: another_size(size, bundled, here.home, here.models) for size in OTHER_SIZES},
+            **{size: random_base(size, bundled, here.home, here.models) for size in OTHER_SIZES},
         }
         cases = [("135M", case) for case in CASES]
         cases += [(size, CASES[0]) for size in OTHER_SIZES]
@@ -107,13 +76,13 @@ def main() -> None:
             )
             print(json.dumps(rows[-1]), flush=True)
     shown = []
-    for name, (hidden, inner, layers, heads) in LLAMA.items():
+    for name in ("8B", "70B"):
         for stage, again in ((2, False), (3, True)):
             recipe = Recipe(zero_stage=stage, gradient_checkpointing=again, max_length=2048)
-            made = on_eight_gpus(llama(hidden, inner, layers, heads, 128_256, tied=False), recipe)
+            made = on_eight_gpus(llama(name, 128_256), recipe)
             shown.append(
                 {
-                    "model": name,
+                    "model": f"Llama-3-{name}",
                     "zero_stage": stage,
                     "gradient_checkpointing": again,
                     "predicted_gb": round(made.memory.total / 1e9, 1),

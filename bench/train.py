@@ -1,7 +1,7 @@
 """Fine-tuning speed and memory: Evergreen's engine beside TRL's SFTTrainer, and its parts.
 
     python -m bench.train [--conversations 320] [--steps 24] [--peer-steps 5] [--ranks 2]
-    python -m bench.train --shape 8b --batch-size 64 --peer-batch 16 --peer-steps 24   # on a GPU
+    python -m bench.train --shape 8B --batch-size 64 --peer-batch 16 --peer-steps 24   # on a GPU
 
 The same base, LoRA, conversations, precision, sequence length and batch for all: SmolLM2-135M in
 bfloat16, rank 16 on all linear layers, human conversations of at most 512 tokens, 8 a step, loss on
@@ -29,6 +29,7 @@ import psutil
 import torch
 
 from bench.peers.environment import PEERS, python_of
+from bench.shapes import SHAPES, random_base
 from data_contracts.records import Record
 from data_contracts.snapshots import Snapshot, write_records
 from data_contracts.workspace import Workspace
@@ -61,17 +62,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ZeRO-3": {"zero_stage": 3},
     "QLoRA": {"quantize": "nf4"},  # on a GPU, with bitsandbytes
 }
-# Llama 3.1 8B and Llama 3.2 3B, with the bundled model's vocabulary.
-SHAPES: dict[str, dict[str, Any]] = {
-    "8b": {
-        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
-        "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
-    },
-    "3b": {
-        "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28,
-        "num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128,
-    },
-}  # fmt: skip
 
 
 def conversations(count: int) -> list[Record]:
@@ -115,29 +105,6 @@ def ceiling(base: Base, settings: TrainSettings, supervised: float) -> tuple[flo
     ]
     rate = sum(float(one.communicate()[0]) for one in running)
     return rate, rate / flops_a_token(shape, settings, supervised)
-
-
-def in_the_shape_of(name: str, bundled: Base, folder: Path) -> Base:
-    """A base with random weights, and the bundled one's tokenizer."""
-    from transformers import AutoModelForCausalLM, LlamaConfig
-
-    tokenizer = load_tokenizer(bundled)
-    config = LlamaConfig(
-        **SHAPES[name],
-        vocab_size=load_config(bundled).vocab_size,
-        max_position_embeddings=8192,
-        tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    model.save_pretrained(folder / name)
-    tokenizer.save_pretrained(folder / name)
-    del model
-    release()
-    return resolve_base(ModelSettings(base=str(folder / name)), folder / "models")
 
 
 def held_out_loss(base: Base, adapter: Adapter | None, examples: list[Example], pad: int) -> float:
@@ -212,7 +179,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.shape:
-            base = in_the_shape_of(options.shape, base, folder)
+            base = random_base(options.shape, base, folder, folder / "models")
 
         def loss_of(adapter: Adapter | None) -> float | None:
             if options.shape:
