@@ -17,13 +17,13 @@ from typing import Any
 import psutil
 
 from bench.shapes import llama, random_base
-from bench.train import conversations, prepared, snapshot
+from bench.train import conversations, predict, prepared, snapshot
 from data_contracts.workspace import Workspace
-from models.base import Base, load_config, load_tokenizer
+from models.base import load_tokenizer
 from models.chat import encode_all
 from models.plan import Machine, Plan, Work, plan, shape_of
 from models.spec import Recipe
-from tasks.plan import STATED_SHARE, this_machine
+from tasks.plan import STATED_SHARE
 from tasks.train import TrainSettings, spec_of, train
 
 CASES: list[dict[str, Any]] = [
@@ -58,7 +58,12 @@ def main() -> None:
                 max_steps=options.steps, validation_share=0, checkpoint_steps=10**6, **case
             )
             base = bases[size]
-            predicted = predict(base, records, settings)
+            encoded, _ = encode_all(
+                load_tokenizer(base),
+                ((one.id, one.messages) for one in records),
+                settings.max_length,
+            )
+            predicted = predict(base, encoded, settings)
             measured = train(spec_of(data, base, settings, None, here), settings).metrics
             rows.append(
                 {
@@ -106,17 +111,6 @@ def main() -> None:
             }
         )
     )
-
-
-def predict(base: Base, records: list[Any], settings: TrainSettings) -> Plan:
-    import torch
-
-    tokenizer = load_tokenizer(base)
-    encoded, _ = encode_all(
-        tokenizer, ((one.id, one.messages) for one in records), settings.max_length
-    )
-    shape = shape_of(load_config(base), settings)
-    return plan(shape, settings, Work.of(encoded), this_machine(settings, torch.bfloat16))
 
 
 def on_eight_gpus(config: Any, recipe: Recipe) -> Plan:

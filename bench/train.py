@@ -22,6 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +35,12 @@ from bench.shapes import SHAPES, random_base
 from data_contracts.records import Record
 from data_contracts.snapshots import Snapshot, write_records
 from data_contracts.workspace import Workspace
-from models.adapters import Adapter, load_model
+from models.adapters import load_model
 from models.base import Base, ModelSettings, load_config, load_tokenizer, resolve_base
 from models.chat import Example, encode_all
 from models.memory import release
 from models.packing import steps
-from models.plan import Work, flops_a_token, plan, shape_of
+from models.plan import Plan, Work, flops_a_token, plan, shape_of
 from models.score import mean_loss, score
 from models.spec import StepMetrics
 from tasks.plan import this_machine
@@ -90,11 +92,10 @@ def prepared() -> tuple[Workspace, Base]:
 def ceiling(base: Base, settings: TrainSettings, supervised: float) -> tuple[float, float]:
     """(operations a second of all ranks at once, tokens a second that those would give)."""
     shape, ranks = shape_of(load_config(base), settings), settings.processes or 1
-    size = 8192 if torch.cuda.is_available() else 2048
     code = (
         "import torch, sys; torch.set_num_threads(int(sys.argv[1]));"
         "from models.plan import matrix_rate;"
-        f"print(matrix_rate({size}, {size}, torch.bfloat16, 4.0))"
+        "print(matrix_rate(torch.bfloat16, 4.0))"
     )
     threads = max(1, (os.cpu_count() or 1) // ranks)
     running = [
@@ -107,10 +108,22 @@ def ceiling(base: Base, settings: TrainSettings, supervised: float) -> tuple[flo
     return rate, rate / flops_a_token(shape, settings, supervised)
 
 
-def held_out_loss(base: Base, adapter: Adapter | None, examples: list[Example], pad: int) -> float:
-    loss = mean_loss(score(load_model(base, adapter), examples, pad))
+def predict(base: Base, encoded: list[Example], settings: TrainSettings) -> Plan:
+    shape, here = shape_of(load_config(base), settings), this_machine(settings, torch.bfloat16)
+    return plan(shape, settings, Work.of(encoded), here)
+
+
+def held_out_loss(load: Callable[[], Any], examples: list[Example], pad: int) -> float:
+    """Of a model that is loaded for it, and gone after it."""
+    loss = mean_loss(score(load(), examples, pad))
     release()
-    return loss
+    return round(loss, 4)
+
+
+def peer_model(base: Base, folder: Path) -> Any:
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(load_model(base), folder).eval()
 
 
 def peer(
@@ -181,17 +194,12 @@ def main() -> None:
         if options.shape:
             base = random_base(options.shape, base, folder, folder / "models")
 
-        def loss_of(adapter: Adapter | None) -> float | None:
+        def loss_of(load: Callable[[], Any]) -> float | None:
             if options.shape:
                 return None
-            return round(held_out_loss(base, adapter, examples, tokenizer.pad_token_id), 4)
+            return held_out_loss(load, examples, tokenizer.pad_token_id)
 
-        predicted = plan(
-            shape_of(load_config(base), settings),
-            settings,
-            Work.of(encoded),
-            this_machine(settings, torch.bfloat16),
-        )
+        predicted = predict(base, encoded, settings)
         rate, most = ceiling(base, settings, supervised)
         print(f"matrix rate {rate / 1e9:.0f} GFLOP/s, at most {most:.0f} tokens/s", flush=True)
         here = Workspace(home=folder)
@@ -225,7 +233,7 @@ def main() -> None:
                     "start_seconds": round(metrics.start_seconds, 1),
                     "peak_mb": metrics.peak_memory_bytes // 2**20,
                     "packed": metrics.packed,
-                    "held_out_loss": loss_of(trained.adapter),
+                    "held_out_loss": loss_of(partial(load_model, base, trained.adapter)),
                 }
             )
             print(json.dumps(rows[-1]), flush=True)
@@ -254,9 +262,7 @@ def main() -> None:
                     "steps": told["steps"],
                     "start_seconds": round(told["start_seconds"], 1),
                     "peak_mb": told["peak_mb"],
-                    "held_out_loss": None
-                    if options.shape
-                    else round(peer_loss(base, told["output"], examples, tokenizer), 4),
+                    "held_out_loss": loss_of(partial(peer_model, base, told["output"])),
                 }
             )
             print(json.dumps(rows[-1]), flush=True)
@@ -264,7 +270,7 @@ def main() -> None:
             steps_of_it = options.steps if variant == "compiled" else max(1, options.steps // 3)
             changes = {**VARIANTS[variant], "max_steps": steps_of_it}
             ours(f"Evergreen, {variant}", settings.model_copy(update=changes))
-        before = loss_of(None)
+        before = loss_of(partial(load_model, base))
 
     def ratios(speed: str) -> dict[str, float]:
         of = {row["engine"]: row[speed] for row in rows}
@@ -306,17 +312,6 @@ def main() -> None:
             }
         )
     )
-
-
-def peer_loss(base: Base, folder: Path, examples: list[Example], tokenizer: Any) -> float:
-    from peft import PeftModel
-
-    from models.base import load_weights
-
-    model = PeftModel.from_pretrained(load_weights(base), folder).eval()
-    if torch.cuda.is_available():
-        model.cuda()
-    return mean_loss(score(model, examples, tokenizer.pad_token_id))
 
 
 if __name__ == "__main__":

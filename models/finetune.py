@@ -346,7 +346,7 @@ def train(job: Job, stop: threading.Event, *, validating: bool) -> None:
         faulthandler.dump_traceback_later(recipe.hang_seconds, exit=True)
         rate = learning_rate(number, total, recipe)
         chosen = job.order[number]
-        loss, stopping = one_step(job, chosen, number, rate, stopping=stop.is_set())
+        loss, stopping = one_step(job, number, rate, stopping=stop.is_set())
         before, seconds = job.progress.seconds, time.perf_counter() - began
         job.progress = job.progress.model_copy(
             update={
@@ -389,15 +389,13 @@ def train(job: Job, stop: threading.Event, *, validating: bool) -> None:
     faulthandler.cancel_dump_traceback_later()
 
 
-def one_step(
-    job: Job, chosen: list[int], number: int, rate: float, *, stopping: bool
-) -> tuple[float, bool]:
+def one_step(job: Job, number: int, rate: float, *, stopping: bool) -> tuple[float, bool]:
     """One optimizer step; its mean loss, and whether any rank is to stop.
 
     Raises:
         TrainingError: the loss is not finite, or far above that of guessing.
     """
-    engine, examples = job.engine, job.examples
+    engine, examples, chosen = job.engine, job.examples, job.order[number]
     set_rate(job.optimizer, rate)
     if job.recipe.lora_dropout:
         torch.manual_seed(hash((job.recipe.seed, number, job.rank)))

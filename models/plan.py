@@ -353,13 +353,12 @@ def memory_of(
     )
 
 
-def matrix_rate(shape_tokens: int, size: int, dtype: Any, seconds: float = 0.5) -> float:
-    """Operations a second of [tokens, size] x [size, size] products, measured here and now."""
+def matrix_rate(dtype: Any, seconds: float = 0.5) -> float:
+    """Operations a second of products large enough for this device, measured here and now."""
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    left = torch.randn(shape_tokens, size, device=device, dtype=dtype)
-    right = torch.randn(size, size, device=device, dtype=dtype)
+    device, size = ("cuda", 8192) if torch.cuda.is_available() else ("cpu", 2048)
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     for _ in range(3):
         left @ right
     count, started = 0, time.perf_counter()
@@ -369,4 +368,4 @@ def matrix_rate(shape_tokens: int, size: int, dtype: Any, seconds: float = 0.5) 
         if device == "cuda":
             torch.cuda.synchronize()
         count += 4
-    return 2.0 * shape_tokens * size * size * count / (time.perf_counter() - started)
+    return 2.0 * size**3 * count / (time.perf_counter() - started)

@@ -73,18 +73,15 @@ def this_machine(settings: TrainSettings, dtype: object) -> Machine:
 
     ranks = settings.processes or default_processes()
     gpu = torch.cuda.is_available()
-
-    def best_rate(size: int) -> float:
-        """Of a few: what else a machine does lowers one or the other."""
-        return max(plans.matrix_rate(size, size, dtype) for _ in range(4))
-
+    # The best of a few: what else a machine does lowers one or the other.
+    rate = max(plans.matrix_rate(dtype) for _ in range(4))
     memory: float
     if gpu:
         _, memory = torch.cuda.mem_get_info()
-        rate, name = best_rate(8192), torch.cuda.get_device_name()
+        name = torch.cuda.get_device_name()
     else:  # all ranks share it
         memory = psutil.virtual_memory().total / ranks
-        rate, name = best_rate(2048) / ranks, f"CPU, {os.cpu_count()} cores"
+        rate, name = rate / ranks, f"CPU, {os.cpu_count()} cores"
     return Machine(
         ranks=ranks * settings.nodes,
         memory_bytes=memory,

@@ -6,7 +6,7 @@ from data_contracts.records import Record
 from data_contracts.snapshots import Snapshot, write_records
 from data_contracts.workspace import Workspace
 from models.adapters import Adapter
-from models.base import Base, ModelSettings, resolve_base
+from models.base import Base, DtypeName, ModelSettings, resolve_base
 from models.spec import FinetuneSpec
 from tasks.train import TrainSettings, spec_of
 from tests.tiny import conversations
@@ -17,8 +17,8 @@ def snapshot(folder: Path, count: int = 200) -> Snapshot:
     return write_records(str(folder), "test", records, parent=None, provenance={})
 
 
-def tiny_base(model: Path, folder: Path) -> Base:
-    return resolve_base(ModelSettings(base=str(model), dtype="float32"), folder / "models")
+def tiny_base(model: Path, folder: Path, dtype: DtypeName = "float32") -> Base:
+    return resolve_base(ModelSettings(base=str(model), dtype=dtype), folder / "models")
 
 
 def job(
@@ -28,8 +28,10 @@ def job(
     *,
     count: int = 200,
     start: Adapter | None = None,
+    dtype: DtypeName = "float32",
 ) -> FinetuneSpec:
     """The spec of a job whose files are below `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     data = snapshot(folder / "snapshots", count)
-    return spec_of(data, tiny_base(model, folder), settings, start, Workspace(home=folder / "home"))
+    base = tiny_base(model, folder, dtype)
+    return spec_of(data, base, settings, start, Workspace(home=folder / "home"))
