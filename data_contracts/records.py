@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from data_contracts.digests import digest_json
+from data_contracts.digests import Json, digest_json
 from data_contracts.errors import RowRejected
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
@@ -20,11 +20,60 @@ ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function
 Text = Annotated[str, Field(strict=True)]
 
 
+class ToolCall(BaseModel):
+    """A call of a function by the assistant; `arguments` is JSON text, as the model wrote it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: Text | None = None
+    name: Text
+    arguments: Text
+
+
 class Message(BaseModel):
+    """One turn, with all that the OpenAI chat format says of it.
+
+    `content` is empty where the assistant only calls tools. `reasoning` is what it thought before
+    it answered. `learnt` is False for an assistant's turn that the source excludes from training
+    (`weight: 0`, the undesirable side of a preference, and the like).
+    """
+
     model_config = ConfigDict(frozen=True)
 
     role: Text
-    content: Text
+    content: Text = ""
+    name: Text | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: Text | None = None
+    reasoning: Text | None = None
+    refusal: Text | None = None
+    learnt: bool = True
+
+    def as_chat(self) -> dict[str, Any]:
+        """The message as chat templates and OpenAI's API take it, without what it lacks."""
+        chat: dict[str, Any] = {"role": self.role, "content": self.content or self.refusal or ""}
+        if self.name is not None:
+            chat["name"] = self.name
+        if self.tool_calls:
+            chat["tool_calls"] = [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": call.arguments},
+                }
+                for call in self.tool_calls
+            ]
+        if self.tool_call_id is not None:
+            chat["tool_call_id"] = self.tool_call_id
+        if self.reasoning is not None:
+            chat["reasoning_content"] = self.reasoning
+        return chat
+
+    @property
+    def identity(self) -> Json:
+        """What was said, for digests: [role, content] of a message that says no more."""
+        more = self.model_dump(mode="json", exclude_defaults=True, exclude={"role", "content"})
+        return [self.role, self.content, *([more] if more else [])]
 
 
 class LabelledSpan(BaseModel):
@@ -58,7 +107,9 @@ class Served(BaseModel):
 
 class Record(BaseModel):
     """One conversation. `created_at` is UTC in ISO 8601; `source` names where it came from;
-    `served` is there if it was read from an inference log."""
+    `served` is there if it was read from an inference log. `tools` is the JSON text of the
+    functions offered, a list in OpenAI's form. `rejected` is the end of the conversation that
+    people liked less, where the source is a preference pair: kept, never learnt."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -68,11 +119,21 @@ class Record(BaseModel):
     source: Text
     labelled_spans: tuple[LabelledSpan, ...] = ()
     served: Served | None = None
+    tools: Text | None = None
+    parallel_tool_calls: bool | None = None
+    rejected: tuple[Message, ...] = ()
 
     @property
     def content_digest(self) -> str:
         """Digest of who says what, in order: equal for exact duplicates whatever their ids."""
-        return digest_json([[message.role, message.content] for message in self.messages])
+        said = [message.identity for message in self.messages]
+        offered: dict[str, Json] = {
+            "tools": self.tools,
+            "parallel_tool_calls": self.parallel_tool_calls,
+            "rejected": [message.identity for message in self.rejected] or None,
+        }
+        more = {name: value for name, value in offered.items() if value is not None}
+        return digest_json([said, more] if more else said)
 
     @property
     def text(self) -> str:

@@ -25,10 +25,23 @@ from data_contracts.records import Record
 MANIFEST = "manifest.json"
 QUARANTINE = "quarantine.parquet"
 
+TOOL_CALL_TYPE = pa.struct([("id", pa.string()), ("name", pa.string()), ("arguments", pa.string())])
+MESSAGE_TYPE = pa.struct(
+    [
+        ("role", pa.string()),
+        ("content", pa.string()),
+        ("name", pa.string()),
+        ("tool_calls", pa.list_(TOOL_CALL_TYPE)),
+        ("tool_call_id", pa.string()),
+        ("reasoning", pa.string()),
+        ("refusal", pa.string()),
+        ("learnt", pa.bool_()),
+    ]
+)
 RECORD_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
-        ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+        ("messages", pa.list_(MESSAGE_TYPE)),
         ("created_at", pa.string()),
         ("source", pa.string()),
         (
@@ -45,6 +58,9 @@ RECORD_SCHEMA = pa.schema(
                 ]
             ),
         ),
+        ("tools", pa.string()),
+        ("parallel_tool_calls", pa.bool_()),
+        ("rejected", pa.list_(MESSAGE_TYPE)),
     ]
 )
 QUARANTINE_SCHEMA = pa.schema(
@@ -295,6 +311,9 @@ def as_row(record: Record) -> dict[str, object]:
         "created_at": record.created_at,
         "source": record.source,
         "served": record.served and record.served.model_dump(),
+        "tools": record.tools,
+        "parallel_tool_calls": record.parallel_tool_calls,
+        "rejected": [message.model_dump() for message in record.rejected],
     }
 
 

@@ -51,6 +51,11 @@ class Workspace(BaseModel):
         return self.home / "models"
 
     @property
+    def keys(self) -> Path:
+        """Secrets of this home, readable by its owner only."""
+        return self.home / "keys"
+
+    @property
     def data_docs(self) -> Path:
         return self.home / "data_docs"
 
