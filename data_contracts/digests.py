@@ -3,8 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import TypeAlias
 
@@ -36,21 +34,3 @@ def digest_folder(folder: Path) -> str:
     """Digest of every file below `folder`, by relative name and content."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return digest_json({path.relative_to(folder).as_posix(): digest_file(path) for path in files})
-
-
-@cache
-def code_version(*modules: str) -> str:
-    """Digest of the source of modules or whole packages: changes when their code does."""
-    sources: dict[str, str] = {}
-    for module in modules:
-        package, _, name = module.rpartition(".")
-        root = resources.files(package or module)
-        path = root.joinpath(name + ".py") if package else root
-        if path.is_file():
-            sources[module] = digest_bytes(path.read_bytes())
-        else:
-            folder = root.joinpath(name) if package else root
-            for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
-                if file.is_file() and not file.name.endswith(".pyc"):
-                    sources[f"{module}/{file.name}"] = digest_bytes(file.read_bytes())
-    return digest_json(sources)

@@ -202,7 +202,7 @@ def rolled_back(
     "base model",
     produces="models/base",
     description="The frozen base model, converted or downloaded once.",
-    code=None,
+    cached=False,
     retries=2,
 )
 def base_task(settings: ModelSettings, workspace: Workspace) -> Base:
@@ -213,7 +213,7 @@ def base_task(settings: ModelSettings, workspace: Workspace) -> Base:
     "promote",
     produces="models/champion",
     description="The registered model and its aliases.",
-    code=None,
+    cached=False,
 )
 def promote_task(
     report: RetrainReport,

@@ -135,7 +135,7 @@ def _sample(files: list[SourceFile], count: int | None, seed: int) -> list[tuple
     produces="conversations/sources",
     description="Rows of the sources, counted and digested; raw text stays where it is.",
     # Never cached: only looking tells whether a source changed.
-    code=None,
+    cached=False,
     retries=3,
 )
 def ingest_task(settings: IngestSettings) -> Listing:

@@ -4,15 +4,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from importlib import metadata, resources
-from importlib.util import find_spec
+from importlib import metadata
 from pathlib import Path
 from typing import Protocol
 
 import fsspec
 from pydantic import BaseModel, ConfigDict
 
-from data_contracts.digests import code_version
+from data_contracts.code_version import project_version
 from data_contracts.errors import DataError
 from data_contracts.snapshots import RowAccount, Snapshot
 from models.adapters import Adapter
@@ -24,7 +23,6 @@ from tasks.scrub import ScrubReport
 from tasks.scrub.audit import Audit
 from tasks.split import Split
 
-PACKAGES = ("data_contracts", "models", "tasks", "flows")
 LIBRARIES = (
     "torch",
     "transformers",
@@ -324,18 +322,8 @@ def code() -> Code:
     return Code(
         version=libraries(["evergreen-llm"]).get("evergreen-llm", "unknown"),
         commit=_commit(Path(__file__)),
-        digest=code_version(*_packages()),
+        digest=project_version(),
     )
-
-
-def _packages() -> Iterator[str]:
-    """Evergreen's packages and those inside of them, by their dotted names."""
-    for name in PACKAGES:
-        if find_spec(name) is None:
-            continue
-        root = Path(str(resources.files(name)))
-        for file in sorted(root.rglob("__init__.py")):
-            yield ".".join((name, *file.parent.relative_to(root).parts))
 
 
 def _commit(file: Path) -> str | None:

@@ -154,7 +154,6 @@ def is_own(version: str | None, model: str) -> bool:
     "replay",
     produces="conversations/replay",
     description="The champion's own data and what drifted, to train on.",
-    code=("data_contracts", "tasks.replay"),
 )
 def replay_task(
     champion_data: tuple[Snapshot, ...],

@@ -140,7 +140,6 @@ def assign(digests: Sequence[str], groups: Sequence[int], settings: SplitSetting
     "split",
     produces="conversations/split",
     description="Training and held-out conversations, near-duplicates on one side.",
-    code=("data_contracts", "tasks.split"),
 )
 def split_task(validated: Validated, settings: SplitSettings, workspace: Workspace) -> Split:
     return split(validated.snapshot, settings, workspace)

@@ -19,7 +19,8 @@ from prefect.context import TaskRunContext
 from prefect.tasks import MaterializingTask
 from pydantic import BaseModel
 
-from data_contracts.digests import Json, code_version, digest_json
+from data_contracts.code_version import code_version
+from data_contracts.digests import Json, digest_json
 from data_contracts.errors import EvergreenError
 from data_contracts.workspace import Workspace
 
@@ -54,10 +55,9 @@ class Verifiable(Protocol):
 
 @dataclass
 class StageCache(CachePolicy):
-    """Cache key: stage, digest of its code, digest of its inputs and settings."""
+    """Cache key: stage, digest of the code it can reach, digest of its inputs and settings."""
 
     stage: str = ""
-    code: tuple[str, ...] = ()
 
     def compute_key(
         self,
@@ -69,7 +69,7 @@ class StageCache(CachePolicy):
         content = digest_json(
             {
                 "stage": self.stage,
-                "code": code_version(*self.code),
+                "code": code_version(task_ctx.task.fn),
                 "inputs": {name: _input_digest(value) for name, value in inputs.items()},
             }
         )
@@ -122,7 +122,7 @@ def stage_task(
     *,
     produces: str,
     description: str,
-    code: tuple[str, ...] | None,
+    cached: bool = True,
     retries: int = 0,
 ) -> Callable[[Callable[P, R]], MaterializingTask[P, R]]:
     """Decorate a stage's function.
@@ -131,7 +131,7 @@ def stage_task(
         name: the stage.
         produces: key of the asset it materialises, below `evergreen://`.
         description: one line about the asset.
-        code: modules or packages whose source decides the result; None never caches.
+        cached: whether a stored result is used while code, input and settings are the same.
         retries: attempts after a failure, with growing delay and jitter; errors that
             trying again cannot mend are not retried.
     """
@@ -146,8 +146,8 @@ def stage_task(
             by="evergreen",
             name=name,
             task_run_name=name,
-            cache_policy=NO_CACHE if code is None else StageCache(stage=name, code=code),
-            persist_result=code is not None,
+            cache_policy=StageCache(stage=name) if cached else NO_CACHE,
+            persist_result=cached,
             result_serializer="json",
             retries=retries,
             retry_delay_seconds=RETRY_SECONDS[:retries] or None,

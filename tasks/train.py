@@ -351,7 +351,6 @@ class TrainedRun(Trained):
     "train",
     produces="models/adapter",
     description="LoRA adapter fine-tuned on the training conversations.",
-    code=("data_contracts", "models", "tasks.train"),
 )
 def train_task(
     parts: Split,

@@ -259,7 +259,6 @@ def run_suites(
     "validate",
     produces="conversations/validated",
     description="Scrubbed conversations that keep the data contract.",
-    code=("data_contracts", "tasks.validate"),
 )
 def validate_task(
     scrubbed: Scrubbed,

@@ -185,7 +185,6 @@ def champion_losses(records: Sequence[Record], champion: LoadedVersion) -> Mappi
     "reference",
     produces="drift/reference",
     description="What the champion was trained on, embedded.",
-    code=("data_contracts", "tasks.drift", "tasks.text", "models.encoder"),
 )
 def reference_task(
     data: tuple[Snapshot, ...],

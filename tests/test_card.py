@@ -195,8 +195,6 @@ def test_the_code_that_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     )  # fmt: skip
     assert code.commit is None if known.returncode else str(code.commit).startswith(head)
     assert len(code.digest) == 64
-    packages = set(lineages._packages())
-    assert {"flows", "flows.cli", "tasks.scrub.synthetic", "models"} <= packages
     # A file that lies in a checkout without being part of it, and no git at all.
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     (tmp_path / "one.py").touch()

@@ -119,10 +119,10 @@ def check(which: WhichArgument, config: ConfigOption = None, as_json: JsonFlag =
     limits = _recorded(client, version)
     max_items = limits.get("max_items", settings.evaluate.max_items)
     max_length = limits.get("max_length", settings.evaluate.max_length)
-    with TemporaryDirectory() as scratch:  # measured again, whatever is known of it
+    with TemporaryDirectory() as scratch:  # an empty cache: everything is measured again
         measured = losses(
             Loaded(_here(loaded.base), loaded.adapter),
-            ItemCache(Path(scratch) / "items.db", version.adapter_digest),
+            ItemCache(Path(scratch) / "items.db", version.adapter_digest, code=""),
             choose(loaded.holdout.records(), max_items),
             max_length,
         )

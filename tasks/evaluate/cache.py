@@ -7,10 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data_contracts.digests import code_version, digest_json
+from data_contracts.digests import digest_json
 
-# The code that decides what a number is.
-CODE = ("models", "tasks.evaluate", "tasks.text")
 # Keys in one query; SQLite takes so many variables at least.
 CHUNK = 500
 
@@ -23,12 +21,13 @@ class ItemCache:
     Args:
         file: the database; made if it is missing.
         model: digest of the weights that answer.
+        code: digest of the code that measures.
     """
 
-    def __init__(self, file: Path, model: str) -> None:
+    def __init__(self, file: Path, model: str, code: str) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         self._file = file
-        self._model = digest_json([model, code_version(*CODE)])
+        self._model = digest_json([model, code])
         with closing(self._connect()) as connection, connection:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS items (key TEXT PRIMARY KEY, value TEXT NOT NULL)"

@@ -138,7 +138,6 @@ def _read(said: str) -> str | None:
     "judge",
     produces="models/preferences",
     description="Which answers a language model prefers.",
-    code=("tasks.evaluate.judge",),
     retries=2,
 )
 def judge_task(

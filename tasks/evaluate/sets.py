@@ -136,7 +136,6 @@ def general(base: Base, workspace: Workspace, max_new_tokens: int, seed: int = 7
     "general text",
     produces="models/general",
     description="What the base model says to general questions, drawn from its distribution.",
-    code=("data_contracts", "models", "tasks.evaluate.sets"),
 )
 def general_task(base: Base, max_new_tokens: int, workspace: Workspace) -> Snapshot:
     return general(base, workspace, max_new_tokens)
@@ -146,7 +145,6 @@ def general_task(base: Base, max_new_tokens: int, workspace: Workspace) -> Snaps
     "slices",
     produces="conversations/slices",
     description="Source, length, language and topic of the held-out conversations.",
-    code=("data_contracts", "models.encoder", "tasks.evaluate.sets", "tasks.replay", "tasks.text"),
 )
 def slices_task(
     holdout: Snapshot, max_items: int, encoder: EncoderSettings

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from data_contracts.code_version import code_version
 from data_contracts.digests import digest_json
 from data_contracts.errors import DataError
 from data_contracts.policy import ScrubPolicy
@@ -129,7 +130,7 @@ def evaluate(
     """
     require_form(settings.answer_format)
     loaded = Loaded(base, adapter)
-    cache = ItemCache(workspace.cache / "evaluations.db", loaded.digest)
+    cache = ItemCache(workspace.cache / "evaluations.db", loaded.digest, code_version(evaluate))
     measures: dict[str, dict[MetricName, Measures]] = {}
     samples: list[Sample] = []
     for name, snapshot in sets.conversations.items():
@@ -363,7 +364,6 @@ def personal_data(policy: ScrubPolicy, detector: BuiltDetector | None) -> Person
     "evaluate",
     produces="models/scores",
     description="Losses, answers, safety and privacy of one model.",
-    code=("data_contracts", "models", "tasks.evaluate", "tasks.replay", "tasks.text"),
 )
 def evaluate_task(
     base: Base,

@@ -8,7 +8,8 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field
 
-from data_contracts.digests import code_version, digest_folder, digest_json
+from data_contracts.code_version import code_version
+from data_contracts.digests import digest_folder, digest_json
 from data_contracts.errors import ModelError
 from data_contracts.partial import partial_folder, publish
 from data_contracts.policy import ScrubPolicy
@@ -16,9 +17,6 @@ from data_contracts.workspace import Workspace
 from models.spec import DetectorTraining
 from tasks.progress import StageProgress
 from tasks.stage import stage_task
-
-# What decides the weights besides the settings.
-CODE = ("models.detector", "models.train_detector", "tasks.scrub.synthetic")
 
 
 class DetectorSettings(DetectorTraining):
@@ -66,7 +64,7 @@ def built(
 def folder_of(settings: DetectorSettings, workspace: Workspace) -> Path:
     """Where the detector is, or will be: named by what it is made of."""
     recipe = settings.model_dump(mode="json", exclude={"folder"})
-    name = digest_json({"recipe": recipe, "code": code_version(*CODE)})[:16]
+    name = digest_json({"recipe": recipe, "code": code_version(_train)})[:16]
     return settings.folder or workspace.models / f"detector-{name}"
 
 
@@ -94,7 +92,7 @@ def _train(
     "detector",
     produces="models/detector",
     description="The learned detector of personal data, built once.",
-    code=None,
+    cached=False,
 )
 def detector_task(
     policy: ScrubPolicy, settings: DetectorSettings, workspace: Workspace

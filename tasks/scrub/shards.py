@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from data_contracts.digests import code_version, digest_json
+from data_contracts.code_version import code_version
+from data_contracts.digests import digest_json
 from data_contracts.errors import DataError, RowRejected
 from data_contracts.records import Record
 from data_contracts.snapshots import RECORD_SCHEMA, QuarantinedRow, as_row
@@ -27,7 +28,7 @@ from tasks.ingest import Listing
 from tasks.scrub.detector import BuiltDetector
 from tasks.scrub.engine import scrub_record, texts
 from tasks.scrub.replace import fingerprint
-from tasks.scrub.workers import Asked, Search
+from tasks.scrub.workers import Asked, Search, find
 from tasks.sources import Row, SourceFile
 
 # Of one shard: what a kill loses of each that is under way, and what a grown file costs again.
@@ -36,7 +37,6 @@ SHARD_BYTES = 1 << 20
 # Shards that are being searched while the one before them is written.
 AHEAD = 3
 UNUSED_DAYS = 30
-CODE = ("data_contracts", "tasks.sources", "tasks.scrub", "models.detector")
 
 SCHEMA = pa.schema(
     [
@@ -145,7 +145,7 @@ def shards(
             "policy": search.policy.digest,
             "key": fingerprint(key),
             "detector": detector.digest if detector else None,
-            "code": code_version(*CODE),
+            "code": code_version(Making, find),
         }
     )
     folder.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ from tasks.scrub.audit import Audit, AuditSettings, audit
 from tasks.scrub.detector import BuiltDetector, DetectorSettings
 from tasks.scrub.engine import distinct_id
 from tasks.scrub.replace import fingerprint, secret_key
-from tasks.scrub.shards import CODE, SCHEMA, Shard, counted, shards
+from tasks.scrub.shards import SCHEMA, Shard, counted, shards
 from tasks.scrub.workers import WorkerSettings, searching
 from tasks.stage import stage_task
 
@@ -234,7 +234,6 @@ def no_rows_left(clean: Clean) -> DataError:
     "scrub",
     produces="conversations/scrubbed",
     description="Conversations with personal data replaced by placeholders.",
-    code=CODE,
 )
 def scrub_task(
     listing: Listing,
