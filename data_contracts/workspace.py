@@ -51,8 +51,11 @@ class Workspace(BaseModel):
         return self.home / "models"
 
     @property
-    def keys(self) -> Path:
-        """Secrets of this home, readable by its owner only."""
+    def key_folder(self) -> Path:
+        """Secrets of this home, readable by its owner only.
+
+        Not `keys`: Prefect takes what has a member of that name for a mapping.
+        """
         return self.home / "keys"
 
     @property
