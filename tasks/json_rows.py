@@ -36,8 +36,10 @@ HEAD_BYTES = 1 << 18
 HEAD_LINES = 20
 
 BOM = b"\xef\xbb\xbf"
+WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 OUTSIDE = re.compile(rb'["{}\[\],:]')
-INSIDE = re.compile(rb'["\\]')
+# A line feed inside a string is no JSON: what follows begins anew.
+INSIDE = re.compile(rb'["\\\n]')
 LONGEST_NAME = 200
 
 
@@ -51,20 +53,25 @@ def layout_of(head: bytes) -> Layout:
     Raises:
         NotUtf8: it is UTF-16 or UTF-32.
     """
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:4]:
+    if b"\0" in head[:8] and any(_is_json_in(encoding, head) for encoding in WIDE):
         raise NotUtf8("it is UTF-16 or UTF-32 text: save it as UTF-8")
     text = head.removeprefix(BOM).lstrip()
     lines = [line.strip() for line in islice(text.split(b"\n"), HEAD_LINES)]
     if len(head) >= HEAD_BYTES and len(lines) < HEAD_LINES:
         lines.pop()  # it goes on after the head
     lines = [line for line in lines if line]
+    if not text.startswith((b"{", b"[")) or _is_row_a_line(lines):
+        return "lines"
     if text.startswith(b"[") and not _is_conversation(text):
         return "array"
-    if text.startswith(b"{") and not _is_row(lines) and _is_wrapper(text):
+    if text.startswith(b"{") and _is_wrapper(text):
         return "wrapped"
-    if text[:1] not in (b"{", b"[") or not lines or any(map(_is_json, lines)):
-        return "lines"
-    return "values"
+    return "lines" if not lines or any(map(_is_json, lines)) else "values"
+
+
+def _is_json_in(encoding: str, head: bytes) -> bool:
+    text = head[:400].decode(encoding, "ignore")
+    return text.lstrip("\ufeff \t\r\n").startswith(("{", "["))
 
 
 def _is_json(line: bytes) -> bool:
@@ -75,9 +82,12 @@ def _is_json(line: bytes) -> bool:
         return False
 
 
-def _is_row(lines: list[bytes]) -> bool:
-    """Whether the first line is a row, as another one follows."""
-    return len(lines) > 1 and lines[1][:1] in (b"{", b"[") and _is_json(lines[0])
+def _is_row_a_line(lines: list[bytes]) -> bool:
+    """Whether each line begins a row of its own; the first one may be damaged."""
+    opening = [line.startswith((b"{", b"[")) for line in lines]
+    if len(lines) < 2 or not opening[1]:
+        return False
+    return _is_json(lines[0]) or (all(opening) and _is_json(lines[1]))
 
 
 def _is_conversation(array: bytes) -> bool:
@@ -115,8 +125,8 @@ class Scanner:
                 self._escaped = at == len(piece)
                 at += 1
                 continue
-            if sign == b'"':
-                self.in_string = not self.in_string
+            if sign in b'"\n':
+                sign, self.in_string = b'"', not self.in_string
             elif sign in b"{[":
                 self.depth += 1
             elif sign in b"}]":

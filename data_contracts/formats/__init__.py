@@ -102,7 +102,7 @@ def read_row(row: Any, *, source: str, position: int) -> Reading:
     Raises:
         RowRejected: with the rule broken; the row's text is never part of it.
     """
-    if is_list(row):
+    if is_list(row) and all(isinstance(turn, Mapping) for turn in row):
         row = {"messages": row}
     if not isinstance(row, Mapping):
         raise RowRejected("row: not a JSON object")

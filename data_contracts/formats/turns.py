@@ -275,7 +275,7 @@ def _is_learnt(fields: Fields, role: str) -> bool:
         if name == "loss" and not isinstance(value, bool):
             continue  # a measured loss says nothing of what is to be learnt
         fields.take(name)
-        if choice is None or (name == "weight" and value not in (0, 1, "0", "1")):
+        if choice is None or (isinstance(value, int | float) and value not in (0, 1)):
             fields.unknown(name)  # a weight between is no choice: the turn is learnt whole
         if choice is False:
             excluded_by = name
