@@ -11,10 +11,12 @@ is never run (the library no longer can). A file in a repository,
 `hf://datasets/user/name/train.jsonl`, is an ordinary file.
 """
 
+import json
+import logging
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ SAVED = ("dataset_dict.json", "state.json")
 TRAIN = "train"
 CARD = re.compile(rb"^---\s.*?^(?:configs|dataset_info):", re.DOTALL | re.MULTILINE)
 CARD_BYTES = 1 << 16
+# Besides the library's own; a repository that brings a script is a RuntimeError.
+ERRORS = (OSError, ValueError, RuntimeError, pa.ArrowException)
 
 
 @dataclass(frozen=True)
@@ -85,24 +89,65 @@ def find_part(path: str, subset: str | None, split: str | None) -> Part:
     )
 
 
-def part_rows(part: Part) -> Iterator[Mapping[str, Any]]:
-    """The rows of a split, in order.
+def part_rows(part: Part) -> Iterator[bytes]:
+    """The rows of a split, in order, as JSON.
 
     Raises:
         DataError: it cannot be read.
     """
+    from datasets.exceptions import DatasetsError
+
     rows = _load(part.path, part.subset, part.revision)[part.split]
     try:
-        yield from rows.decode(False)  # images and sound stay what they are in the file
-    except _errors() as error:
+        features = rows.features or {}
+        # Images and sound stay what they are in the file.
+        plain = rows.cast(_undecoded(features)) if features else rows
+        for row in plain:
+            found = {name: _unpadded(value, features.get(name)) for name, value in row.items()}
+            yield json.dumps(found, ensure_ascii=False, default=_as_text).encode("utf-8", "replace")
+    except (DatasetsError, *ERRORS) as error:
         raise _unreadable(part.path, error) from error
+
+
+def _as_text(value: Any) -> str:
+    """What JSON has no form for: a moment in time as text, the bytes of a picture as a word."""
+    return "bytes" if isinstance(value, bytes) else str(value)
+
+
+def _undecoded(feature: Any) -> Any:
+    """The same features, with those of media not decoded."""
+    from datasets import Features, Json
+
+    if isinstance(feature, Mapping):
+        inner = {name: _undecoded(part) for name, part in feature.items()}
+        return Features(inner) if isinstance(feature, Features) else inner
+    if hasattr(feature, "feature"):
+        return replace(feature, feature=_undecoded(feature.feature))
+    if hasattr(feature, "decode") and not isinstance(feature, Json):
+        return replace(feature, decode=False)
+    return feature
+
+
+def _unpadded(value: Any, feature: Any) -> Any:
+    """A value without the nulls that Arrow fills its objects up with; JSON's own nulls stay."""
+    if isinstance(value, Mapping) and isinstance(feature, Mapping):
+        return {
+            name: _unpadded(part, feature.get(name))
+            for name, part in value.items()
+            if part is not None
+        }
+    if isinstance(value, list) and hasattr(feature, "feature"):
+        return [_unpadded(part, feature.feature) for part in value]
+    return value
 
 
 def _load(path: str, subset: str | None, revision: str | None) -> Mapping[str, Any]:
     """{split: streamed rows}"""
     import datasets
+    from datasets.exceptions import DatasetsError
 
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL)  # what it logs, its exceptions say too
     try:
         if _is_saved(path):
             saved = datasets.load_from_disk(path)
@@ -111,21 +156,15 @@ def _load(path: str, subset: str | None, revision: str | None) -> Mapping[str, A
         hub = HUB.fullmatch(path)
         with tempfile.TemporaryDirectory(prefix="evergreen-datasets-") as cache:
             streamed: Mapping[str, Any] = datasets.load_dataset(
-                hub["name"] if hub else path,
+                f"hf://datasets/{hub['name']}" if hub else path,
                 subset,
                 revision=revision,
                 streaming=True,
                 cache_dir=cache,
             )
         return streamed
-    except _errors() as error:
+    except (DatasetsError, *ERRORS) as error:
         raise _unreadable(path, error) from error
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    from datasets.exceptions import DatasetsError
-
-    return (DatasetsError, OSError, ValueError, pa.ArrowException)
 
 
 def _unreadable(path: str, error: Exception) -> DataError:
