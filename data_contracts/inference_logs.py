@@ -19,13 +19,11 @@ from typing import Any
 
 from data_contracts.digests import digest_json
 from data_contracts.errors import RowRejected
+from data_contracts.formats import parse_id, parse_message, parse_messages
 from data_contracts.records import (
     Message,
     Record,
     Served,
-    parse_id,
-    parse_message,
-    parse_messages,
     parse_moment,
 )
 

@@ -1,12 +1,9 @@
 """A record is one conversation in OpenAI chat message format.
 
-`parse_record` turns one source row of any supported shape into a `Record`, or
-raises `RowRejected` with the rule it broke. What a *valid* conversation is (lengths,
-who speaks) is the contract's business, not the parser's.
+`data_contracts.formats` turns source rows into records. What a *valid* conversation is (lengths,
+who speaks) is the contract's business.
 """
 
-import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -15,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from data_contracts.digests import Json, digest_json
 from data_contracts.errors import RowRejected
 
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 Text = Annotated[str, Field(strict=True)]
 
@@ -70,6 +67,12 @@ class Message(BaseModel):
         return chat
 
     @property
+    def text(self) -> str:
+        """What is said and called, in words: what people compare turns by."""
+        calls = (f"{call.name}({call.arguments})" for call in self.tool_calls)
+        return "\n".join(part for part in (self.content or self.refusal or "", *calls) if part)
+
+    @property
     def identity(self) -> Json:
         """What was said, for digests: [role, content] of a message that says no more."""
         more = self.model_dump(mode="json", exclude_defaults=True, exclude={"role", "content"})
@@ -109,7 +112,8 @@ class Record(BaseModel):
     """One conversation. `created_at` is UTC in ISO 8601; `source` names where it came from;
     `served` is there if it was read from an inference log. `tools` is the JSON text of the
     functions offered, a list in OpenAI's form. `rejected` is the end of the conversation that
-    people liked less, where the source is a preference pair: kept, never learnt."""
+    people liked less, where the source is a preference pair: kept, never learnt. `desirable` and
+    `rating` are what people said of the whole answer."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -122,6 +126,8 @@ class Record(BaseModel):
     tools: Text | None = None
     parallel_tool_calls: bool | None = None
     rejected: tuple[Message, ...] = ()
+    desirable: bool | None = None
+    rating: float | None = None
 
     @property
     def content_digest(self) -> str:
@@ -137,105 +143,12 @@ class Record(BaseModel):
 
     @property
     def text(self) -> str:
-        return "\n".join(message.content for message in self.messages)
+        return "\n".join(message.text for message in self.messages)
 
-
-def parse_record(row: Mapping[str, Any], *, source: str, position: int) -> Record:
-    """Read one source row.
-
-    Accepts `messages`, `prompt`/`response`, or `instruction`/`input`/`output` columns.
-    Other columns are dropped: what the contract does not know cannot be scrubbed.
-
-    Args:
-        row: the decoded row.
-        source: name of the file or data set, kept on the record.
-        position: 0-based position in the source, the id of rows that bring none.
-
-    Raises:
-        RowRejected: with the rule broken; the row's text is never part of it.
-    """
-    messages = _messages(row)
-    identifier = parse_id(row.get("id"))
-    return Record(
-        id=identifier if identifier is not None else f"{source}:{position}",
-        messages=messages,
-        created_at=parse_moment(row.get("created_at"), "created_at"),
-        source=source,
-        labelled_spans=_spans(row.get("labelled_spans"), messages),
-    )
-
-
-def parse_id(value: Any) -> str | None:
-    """Raises RowRejected: neither a string nor an integer."""
-    if value is not None and not isinstance(value, str | int):
-        raise RowRejected("id: not a string or integer")
-    return None if value is None else str(value)
-
-
-def parse_messages(turns: Any) -> tuple[Message, ...]:
-    """Messages in OpenAI chat format.
-
-    Raises:
-        RowRejected: not a list, or a turn in it is broken.
-    """
-    if not hasattr(turns, "__iter__") or isinstance(turns, str | bytes | Mapping):
-        raise RowRejected("messages: not a list")
-    return tuple(parse_message(turn) for turn in turns)
-
-
-def _messages(row: Mapping[str, Any]) -> tuple[Message, ...]:
-    if row.get("messages") is not None:
-        return parse_messages(row["messages"])
-    if "prompt" in row and "response" in row:
-        pairs = [("user", row["prompt"]), ("assistant", row["response"])]
-    elif "instruction" in row and "output" in row:
-        question = row["instruction"]
-        if isinstance(question, str) and isinstance(row.get("input"), str) and row["input"].strip():
-            question = f"{question}\n\n{row['input']}"
-        pairs = [("user", question), ("assistant", row["output"])]
-    else:
-        raise RowRejected("messages: missing (nor prompt/response, nor instruction/output)")
-    return tuple(parse_message({"role": role, "content": content}) for role, content in pairs)
-
-
-def parse_message(turn: Any) -> Message:
-    """One message; text parts are joined, and calls of tools become their JSON.
-
-    Raises:
-        RowRejected: with the rule broken.
-    """
-    if not isinstance(turn, Mapping):
-        raise RowRejected("messages: a turn is not an object")
-    role, content = turn.get("role"), turn.get("content")
-    if not isinstance(role, str):
-        raise RowRejected("messages.role: missing or not text")
-    if role not in ROLES:  # free text here would pass the scrub unseen
-        raise RowRejected("messages.role: no such role")
-    if isinstance(content, list):  # OpenAI content parts
-        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
-        texts = [part for part in parts if isinstance(part, str)]
-        content = "\n".join(texts) if len(texts) == len(content) else None
-    if not content and (calls := turn.get("tool_calls")) is not None:
-        content = _tool_calls(calls)
-    if not isinstance(content, str):
-        raise RowRejected("messages.content: missing or not text")
-    try:
-        f"{role}{content}".encode()
-    except UnicodeEncodeError:
-        raise RowRejected("messages: invalid Unicode (lone surrogate)") from None
-    return Message(role=role, content=content)
-
-
-def _tool_calls(calls: Any) -> str | None:
-    if not hasattr(calls, "__iter__") or isinstance(calls, str | Mapping):
-        return None
-    functions = [call.get("function") for call in calls if isinstance(call, Mapping)]
-    named = [
-        {"name": function.get("name"), "arguments": function.get("arguments")}
-        for function in functions
-        if isinstance(function, Mapping)
-    ]
-    return json.dumps({"tool_calls": named}, ensure_ascii=False, default=str) if named else None
+    @property
+    def teaches(self) -> bool:
+        """Whether there is an answer to learn in it."""
+        return any(message.role == "assistant" and message.learnt for message in self.messages)
 
 
 # Later than the year 5138 in seconds: the number counts milliseconds.
@@ -263,16 +176,3 @@ def parse_moment(value: Any, field: str) -> str | None:
     except (ValueError, OverflowError, OSError):
         pass  # falls through to the one rejection below
     raise RowRejected(f"{field}: not a timestamp")
-
-
-def _spans(value: Any, messages: tuple[Message, ...]) -> tuple[LabelledSpan, ...]:
-    if value is None:
-        return ()
-    try:
-        spans = tuple(LabelledSpan.model_validate(span) for span in value)
-    except (TypeError, ValueError):
-        raise RowRejected("labelled_spans: not a list of {turn, start, end, entity}") from None
-    for span in spans:
-        if span.turn >= len(messages) or span.end > len(messages[span.turn].content):
-            raise RowRejected("labelled_spans: outside the text")
-    return spans

@@ -7,7 +7,7 @@ written last (object stores). Readers check every shard against its sha256.
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -61,6 +61,8 @@ RECORD_SCHEMA = pa.schema(
         ("tools", pa.string()),
         ("parallel_tool_calls", pa.bool_()),
         ("rejected", pa.list_(MESSAGE_TYPE)),
+        ("desirable", pa.bool_()),
+        ("rating", pa.float64()),
     ]
 )
 QUARANTINE_SCHEMA = pa.schema(
@@ -305,16 +307,14 @@ class SnapshotWriter:
 
 def as_row(record: Record) -> dict[str, object]:
     """A record as a row of `RECORD_SCHEMA`."""
-    return {
-        "id": record.id,
-        "messages": [message.model_dump() for message in record.messages],
-        "created_at": record.created_at,
-        "source": record.source,
-        "served": record.served and record.served.model_dump(),
-        "tools": record.tools,
-        "parallel_tool_calls": record.parallel_tool_calls,
-        "rejected": [message.model_dump() for message in record.rejected],
-    }
+    return record.model_dump(exclude={"labelled_spans"})
+
+
+def quarantine_row(record: Record, rule: str) -> QuarantinedRow:
+    """What is kept of a record that breaks a rule."""
+    return QuarantinedRow(
+        id=record.id, rule=rule, digest=record.content_digest, source=record.source
+    )
 
 
 def write_records(
@@ -324,11 +324,14 @@ def write_records(
     *,
     parent: str | None,
     provenance: dict[str, str],
+    quarantined: Sequence[QuarantinedRow] = (),
 ) -> Snapshot:
-    """A snapshot of `records` as they are: nothing quarantined, no duplicates."""
+    """A snapshot of `records` as they are, and of what was set aside beside them."""
     with SnapshotWriter(root, stage, parent=parent, provenance=provenance) as writer:
         count = 0
         for record in records:
             writer.write(record)
             count += 1
-        return writer.commit(rows_in=count)
+        for row in quarantined:
+            writer.quarantine(row)
+        return writer.commit(rows_in=count + len(quarantined))

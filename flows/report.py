@@ -33,6 +33,7 @@ class RetrainReport(BaseModel):
     validate_account: RowAccount
     validate_quarantined: dict[str, int]
     data_docs: str
+    set_aside: dict[str, int] = {}
     train_rows: int
     holdout_rows: int
     base_id: str
@@ -54,7 +55,9 @@ class RetrainReport(BaseModel):
         return RowAccount(
             rows_in=self.listing_rows,
             rows_out=self.train_rows + self.holdout_rows,
-            quarantined=self.scrub.account.quarantined + self.validate_account.quarantined,
+            quarantined=self.scrub.account.quarantined
+            + self.validate_account.quarantined
+            + sum(self.set_aside.values()),
             duplicates=self.scrub.account.duplicates,
         )
 
@@ -66,14 +69,17 @@ class RetrainReport(BaseModel):
     @property
     def quarantined(self) -> dict[str, int]:
         """{rule: rows} over all stages."""
-        return {**self.scrub.quarantined, **self.validate_quarantined}
+        return {**self.scrub.quarantined, **self.validate_quarantined, **self.set_aside}
 
 
 def row_table(report: RetrainReport) -> list[dict[str, Any]]:
     """One row a stage; the last is the whole pipeline."""
+    aside = sum(report.set_aside.values())
+    parts = report.train_rows + report.holdout_rows
     accounts = {
         "scrub": report.scrub.account,
         "validate": report.validate_account,
+        "split": RowAccount(rows_in=parts + aside, rows_out=parts, quarantined=aside),
         "all": report.rows,
     }
     return [

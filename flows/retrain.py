@@ -145,6 +145,7 @@ def run(
         validate_account=validated.snapshot.account,
         validate_quarantined=validated.quarantined,
         data_docs=validated.data_docs,
+        set_aside=parts.set_aside,
         train_rows=parts.train.account.rows_out,
         holdout_rows=parts.holdout.account.rows_out,
         base_id=base.id,

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data_contracts.digests import digest_json
 from data_contracts.errors import DataError
+from data_contracts.formats import Readings
 from tasks.sources import Row, SourceFile, inspect, rows
 from tasks.stage import stage_task
 
@@ -21,10 +22,16 @@ class Source(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str = Field(
-        min_length=1, description="File, folder, glob, `s3://`, `hf://`, or `bundled:NAME`."
+        min_length=1, description="File, folder, glob, data set, `s3://`, `hf://`, `bundled:NAME`."
     )
     rows: int | None = Field(
         default=None, gt=0, description="Take a seeded sample of this many rows; default all."
+    )
+    subset: str | None = Field(
+        default=None, description="Subset (configuration) of a `datasets` data set."
+    )
+    split: str | None = Field(
+        default=None, description="Split of a `datasets` data set; default `train` or the only one."
     )
 
     @model_validator(mode="before")
@@ -71,6 +78,13 @@ class Listing(BaseModel):
     def rows_in(self) -> int:
         return sum(part.count for part in self.taken)
 
+    @property
+    def left_out(self) -> Readings:
+        """What the sources hold besides the rows that are read."""
+        return Readings.total(
+            Readings(unread=dict.fromkeys(part.file.left_out, 1)) for part in self.taken
+        )
+
     def rows(self) -> Iterator[tuple[SourceFile, Row]]:
         """Read the rows.
 
@@ -98,7 +112,7 @@ def ingest(settings: IngestSettings) -> Listing:
     """
     taken: list[Taken] = []
     for source in settings.sources:
-        files = inspect(source.path, seed=settings.seed)
+        files = inspect(source.path, seed=settings.seed, subset=source.subset, split=source.split)
         positions = _sample(files, source.rows, settings.seed)
         taken += [
             Taken(file=file, positions=chosen)

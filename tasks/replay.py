@@ -132,11 +132,13 @@ def _draw(records: Sequence[Record], count: int) -> list[Record]:
 def learn(record: Record, model: str, settings: ReplaySettings) -> Record | str:
     """The conversation as it should have gone, or why nothing is to be learnt from it."""
     served = record.served
-    if served is None:
-        return record
-    if served.correction is not None:
+    if served is not None and served.correction is not None:
         answer = Message(role="assistant", content=served.correction)
         return record.model_copy(update={"messages": (*record.messages[:-1], answer)})
+    if not record.teaches:
+        return "answers that are not to be learnt"
+    if served is None:
+        return record
     if served.feedback is not None:
         good = served.feedback >= settings.good_feedback
         return record if good else "answers that users disliked"

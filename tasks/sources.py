@@ -1,11 +1,12 @@
-"""Where rows come from: files anywhere fsspec reaches, and two bundled data sets.
+"""Where rows come from: files anywhere fsspec reaches, data sets, and two bundled ones.
 
 | path                                   | what it is                                         |
 |----------------------------------------|----------------------------------------------------|
-| `chats.jsonl`, `chats.jsonl.gz`        | one JSON object a line                             |
+| `chats.jsonl`, `chats.json`, also `.gz` | JSON: a row a line, or an array (`tasks.json_rows`) |
 | `chats.parquet`                        | Parquet                                            |
 | `folder/`, `folder/**/*.jsonl`         | every such file below, or that matches             |
-| `s3://...`, `hf://datasets/...`        | the same, there                                    |
+| `s3://...`, `hf://datasets/USER/NAME/FILE` | the same, there                                |
+| `hf://datasets/USER/NAME`, a folder of `datasets` | a data set (`tasks.hugging_face`)       |
 | `bundled:chitchat`                     | 7,168 human conversations (`chitchat-dataset`)     |
 | `bundled:pii`                          | generated rows with labelled personal data         |
 """
@@ -27,30 +28,44 @@ from pydantic import BaseModel, ConfigDict
 
 from data_contracts.digests import digest_bytes, digest_json
 from data_contracts.errors import DataError, RowRejected
+from data_contracts.formats import Reading, Readings, read_row
+from data_contracts.formats.fields import is_list, safe_name
 from data_contracts.inference_logs import is_inference_log, parse_inference_log
-from data_contracts.records import Record, parse_record
+from data_contracts.records import Record
 from data_contracts.snapshots import MANIFEST, QUARANTINE
+from tasks.hugging_face import Part, find_part, is_dataset, part_rows
+from tasks.json_rows import BOM, HEAD_BYTES, NotUtf8, RowCutter, layout_of
 
 SUFFIXES: dict[str, Literal["jsonl", "parquet"]] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "jsonl",
     ".jsonl.gz": "jsonl",
+    ".ndjson.gz": "jsonl",
+    ".json.gz": "jsonl",
     ".parquet": "parquet",
 }
 
 
 class SourceFile(BaseModel):
-    """One readable source with its content's digest, so that a changed file is noticed."""
+    """One readable source with its content's digest, so that a changed file is noticed.
+
+    `left_out` names what else is in it and is not read: other splits of a data set, what stands
+    beside the rows in a JSON object.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     uri: str
     name: str
-    format: Literal["jsonl", "parquet", "chitchat", "pii"]
+    format: Literal["jsonl", "parquet", "dataset", "chitchat", "pii"]
     rows: int
     bytes: int
     sha256: str
+    subset: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    left_out: tuple[str, ...] = ()
 
 
 # What reading a file that is damaged, or gone, or not ours to read raises.
@@ -86,10 +101,15 @@ class Row:
             RowRejected: with the rule it broke. No text of the row is in the exception
                 or its context.
         """
-        content = self.decode()
-        if is_inference_log(content):
-            return parse_inference_log(content, source=source)
-        return parse_record(content, source=source, position=self.position)
+        return self.read(source).record
+
+    def read(self, source: str) -> Reading:
+        """The row as a record, and what of the row is not in it. Raises as `parse` does."""
+        content = self._decoded()
+        if isinstance(content, Mapping) and is_inference_log(content):
+            record = parse_inference_log(content, source=source)
+            return Reading(record=record, readings=Readings(formats={"inference log": 1}))
+        return read_row(content, source=source, position=self.position)
 
     def decode(self) -> Mapping[str, Any]:
         """The row's columns.
@@ -97,19 +117,44 @@ class Row:
         Raises:
             RowRejected: it is not a JSON object.
         """
-        content = self.content
-        if isinstance(content, bytes):
-            if len(content) > MAX_ROW_BYTES:
-                raise RowRejected(f"row: longer than {MAX_ROW_BYTES >> 20} MiB")
-            try:
-                content = json.loads(content.decode("utf-8"))
-            except UnicodeDecodeError:
-                raise RowRejected("row: not valid UTF-8") from None
-            except (ValueError, RecursionError):
-                raise RowRejected("row: not JSON") from None
+        content = self._decoded()
         if not isinstance(content, Mapping):
             raise RowRejected("row: not a JSON object")
         return content
+
+    def _decoded(self) -> Any:
+        content = self.content
+        if not isinstance(content, bytes):
+            return without_padding(content)
+        if len(content) > MAX_ROW_BYTES:
+            raise RowRejected(f"row: longer than {MAX_ROW_BYTES >> 20} MiB")
+        try:
+            return json.loads(content.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            raise RowRejected("row: not valid UTF-8") from None
+        except (ValueError, RecursionError):
+            raise RowRejected("row: not JSON") from None
+
+
+def without_padding(value: Any) -> Any:
+    """A value from Arrow without the fields that are null.
+
+    All rows of a column have the same fields there: `{"town": "Oslo"}` comes with a null for
+    every other field that an argument of some call has.
+
+    Raises:
+        RowRejected: it is nested too deep.
+    """
+    try:
+        return _pruned(value)
+    except RecursionError:
+        raise RowRejected("row: nested too deep") from None
+
+
+def _pruned(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _pruned(part) for name, part in value.items() if part is not None}
+    return [_pruned(part) for part in value] if is_list(value) else value
 
 
 def find_files(path: str) -> list[str]:
@@ -149,15 +194,43 @@ def _format(name: str) -> Literal["jsonl", "parquet"] | None:
     return None
 
 
-def inspect(path: str, *, seed: int) -> list[SourceFile]:
+def inspect(
+    path: str, *, seed: int, subset: str | None = None, split: str | None = None
+) -> list[SourceFile]:
     """Count and digest every row source that `path` stands for, without keeping any text.
+
+    Args:
+        subset, split: of a data set; None for its default subset, and `train` or its only split.
 
     Raises:
         DataError: missing, unreadable, empty or damaged.
     """
     if path.startswith("bundled:"):
         return [_inspect_bundled(path, seed)]
+    if is_dataset(path):
+        return [_inspect_dataset(path, subset, split)]
+    if subset or split:
+        raise DataError(f"{path} is not a data set with splits", "leave out subset and split")
     return [_inspect_file(uri) for uri in find_files(path)]
+
+
+def _inspect_dataset(path: str, subset: str | None, split: str | None) -> SourceFile:
+    part = find_part(path, subset, split)
+    count = sum(1 for _ in part_rows(part))
+    if count == 0:
+        raise DataError(f"the split {part.split!r} of {path} has no rows", "choose another")
+    return SourceFile(
+        uri=path,
+        name=path.rstrip("/").rpartition("/")[2],
+        format="dataset",
+        rows=count,
+        bytes=0,
+        sha256=part.digest,
+        subset=subset,
+        split=part.split,
+        revision=part.revision,
+        left_out=tuple(f"split {safe_name(name)}" for name in part.others),
+    )
 
 
 def _inspect_file(uri: str) -> SourceFile:
@@ -165,6 +238,7 @@ def _inspect_file(uri: str) -> SourceFile:
     if kind is None:
         raise DataError(f"{uri} is not JSONL or Parquet", "rename or convert it")
     sha, size, lines = hashlib.sha256(), 0, 0
+    left_out: set[str] = set()
     try:
         with fsspec.open(uri, "rb") as file:
             while chunk := file.read(1 << 20):
@@ -174,7 +248,9 @@ def _inspect_file(uri: str) -> SourceFile:
             with fsspec.open(uri, "rb") as file:
                 lines = pq.read_metadata(file).num_rows
         else:
-            lines = sum(1 for _ in _json_lines(uri))
+            lines = sum(1 for _ in _json_rows(uri, left_out))
+    except NotUtf8 as error:
+        raise DataError(f"cannot read {uri}: {error}", "or leave it out") from error
     except UNREADABLE as error:
         raise DataError(
             f"cannot read {uri} ({first_line(error)})",
@@ -190,6 +266,7 @@ def _inspect_file(uri: str) -> SourceFile:
         rows=lines,
         bytes=size,
         sha256=sha.hexdigest(),
+        left_out=tuple(sorted(left_out)),
     )
 
 
@@ -212,12 +289,25 @@ def rows(file: SourceFile, *, seed: int) -> Iterator[Row]:
 
 def _contents(file: SourceFile, seed: int) -> Iterable[bytes | Mapping[str, Any]]:
     if file.format == "jsonl":
-        return _json_lines(file.uri)
+        return _json_rows(file.uri)
     if file.format == "parquet":
         return _parquet_rows(file.uri)
+    if file.format == "dataset":
+        return part_rows(_part(file))
     if file.format == "chitchat":
         return chitchat_rows()
     return _pii_rows(file.rows, seed)
+
+
+def _part(file: SourceFile) -> Part:
+    return Part(
+        path=file.uri,
+        subset=file.subset,
+        split=str(file.split),
+        revision=file.revision,
+        others=(),
+        digest=file.sha256,
+    )
 
 
 def contents(uri: str) -> Iterator[bytes | Mapping[str, Any]]:
@@ -226,14 +316,48 @@ def contents(uri: str) -> Iterator[bytes | Mapping[str, Any]]:
     Raises:
         one of UNREADABLE: after all rows that could be had.
     """
-    return iter(_parquet_rows(uri) if _format(uri) == "parquet" else _json_lines(uri))
+    return iter(_parquet_rows(uri) if _format(uri) == "parquet" else _json_rows(uri))
 
 
-def _json_lines(uri: str) -> Iterator[bytes]:
+def _json_rows(uri: str, left_out: set[str] | None = None) -> Iterator[bytes]:
+    """The rows of a JSON file; names what it holds besides rows in `left_out`."""
     with fsspec.open(uri, "rb", compression="infer") as file:
-        for line in split_lines(file):
-            if line.strip():
-                yield line
+        start = Start(file)
+        layout = layout_of(start.head)
+        if layout == "lines":
+            yield from (line for line in split_lines(start) if line.strip())
+            return
+        cutter = RowCutter(layout, MAX_ROW_BYTES)
+        yield from cutter.cut(iter(lambda: start.read(1 << 20), b""))
+        if left_out is not None:
+            left_out |= cutter.left_out
+
+
+class Start:
+    """A file that was looked into: it is read from its beginning again.
+
+    A damaged gzip file gives all that can be had of it before it raises.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._read = getattr(file, "read1", file.read)
+        self.head = b""
+        self._error: Exception | None = None
+        try:
+            while len(self.head) < HEAD_BYTES and (more := self._read(HEAD_BYTES)):
+                self.head += more
+        except UNREADABLE as error:
+            self._error = error
+        self._rest = self.head.removeprefix(BOM)
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes. Raises one of UNREADABLE: the file is damaged from here on."""
+        if not self._rest:
+            if self._error is not None:
+                raise self._error
+            return bytes(self._read(size))
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece
 
 
 def split_lines(file: Any) -> Iterator[bytes]:

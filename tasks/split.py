@@ -1,17 +1,22 @@
 """Split: conversations to train on and conversations to be judged on, never the same.
 
+Conversations without an answer to learn (one that people labelled undesirable, say) are on
+neither side; they are quarantined with the reason.
+
 The side is a hash of the conversation's own text, so a conversation that was held out
 once is held out in every later run. Near-duplicates (MinHash, estimated Jaccard
 similarity of word 3-grams at least `similarity`) are put on one side together.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.digests import digest_json
 from data_contracts.errors import DataError
-from data_contracts.snapshots import Snapshot, write_records
+from data_contracts.records import Record
+from data_contracts.snapshots import QuarantinedRow, Snapshot, quarantine_row, write_records
 from data_contracts.workspace import Workspace
 from tasks.stage import stage_task
 from tasks.validate import Validated
@@ -35,6 +40,11 @@ class SplitSettings(BaseModel):
         default=0.7, gt=0, le=1, description="Jaccard similarity that makes a near-duplicate."
     )
     seed: int = Field(default=7, ge=0, description="Another seed holds out other conversations.")
+    min_rating: float | None = Field(
+        default=None,
+        description="Learn only from answers that people rated so high, of those that are rated;"
+        " default all.",
+    )
 
 
 class Split(BaseModel):
@@ -43,6 +53,7 @@ class Split(BaseModel):
     train: Snapshot
     holdout: Snapshot
     near_duplicate_groups: int
+    set_aside: dict[str, int] = {}
 
     def verify(self) -> None:
         self.train.verify()
@@ -55,13 +66,19 @@ def split(validated: Snapshot, settings: SplitSettings, workspace: Workspace) ->
     Raises:
         DataError: too few conversations for both sides.
     """
-    records = list(validated.records())
+    records: list[Record] = []
+    set_aside: list[QuarantinedRow] = []
+    for record in validated.records():
+        if (reason := nothing_to_learn(record, settings)) is None:
+            records.append(record)
+        else:
+            set_aside.append(quarantine_row(record, reason))
     groups = near_duplicates([record.text for record in records], settings.similarity)
     sides = assign([record.content_digest for record in records], groups, settings)
     if not any(sides) or all(sides):
         raise DataError(
-            f"{len(records)} conversations are too few to train on and hold out"
-            f" {settings.min_holdout}",
+            f"{len(records)} conversations with an answer to learn are too few to train on and"
+            f" hold out {settings.min_holdout}",
             "give more data, or lower split.min_holdout",
         )
     train, holdout = (
@@ -71,6 +88,7 @@ def split(validated: Snapshot, settings: SplitSettings, workspace: Workspace) ->
             (record for record, held in zip(records, sides, strict=True) if held is side),
             parent=validated.digest,
             provenance={"split": settings.model_dump_json()},
+            quarantined=[] if side else set_aside,
         )
         for name, side in (("train", False), ("holdout", True))
     )
@@ -78,7 +96,18 @@ def split(validated: Snapshot, settings: SplitSettings, workspace: Workspace) ->
         train=train,
         holdout=holdout,
         near_duplicate_groups=len(groups) - len(set(groups)),
+        set_aside=dict(Counter(row.rule for row in set_aside).most_common()),
     )
+
+
+def nothing_to_learn(record: Record, settings: SplitSettings) -> str | None:
+    """Why nothing is to be learnt from a conversation; None if something is."""
+    if record.desirable is False:
+        return "nothing to learn: labelled undesirable"
+    least = settings.min_rating
+    if least is not None and record.rating is not None and record.rating < least:
+        return f"nothing to learn: rated below {least:g}"
+    return None if record.teaches else "nothing to learn: no answer is to be learnt"
 
 
 def near_duplicates(texts: Sequence[str], similarity: float) -> list[int]:

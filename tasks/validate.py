@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.errors import DataError
 from data_contracts.expectations import compile_suites
-from data_contracts.records import Record, Served
-from data_contracts.snapshots import QuarantinedRow, Snapshot, SnapshotWriter
+from data_contracts.records import Message, Record, Served
+from data_contracts.snapshots import Snapshot, SnapshotWriter, quarantine_row
 from data_contracts.workspace import Workspace
 from tasks.scrub import Scrubbed
 from tasks.stage import stage_task
@@ -105,14 +105,7 @@ def validate(
     ) as writer:
         for index, record in enumerate(records):
             if rule_broken := checked.broken.get(index):
-                writer.quarantine(
-                    QuarantinedRow(
-                        id=record.id,
-                        rule=rule_broken,
-                        digest=record.content_digest,
-                        source=record.source,
-                    )
-                )
+                writer.quarantine(quarantine_row(record, rule_broken))
             else:
                 writer.write(record)
         snapshot = writer.commit(rows_in=len(records))
@@ -170,38 +163,64 @@ def as_tables(records: list[Record]) -> "dict[str, pd.DataFrame]":
     """The tables that a contract may speak of; column `record` is the index of the conversation."""
     import pandas as pd
 
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in COLUMNS}
+    for index, record in enumerate(records):
+        for table, found in rows_of(record).items():
+            rows[table] += [{"record": index, **row} for row in found]
     return {
-        "conversations": pd.DataFrame(
-            [
-                {
-                    "record": index,
-                    "id": record.id,
-                    "turns": len(record.messages),
-                    "user_turns": sum(m.role == "user" for m in record.messages),
-                    "assistant_turns": sum(m.role == "assistant" for m in record.messages),
-                    "created_at": record.created_at and datetime.fromisoformat(record.created_at),
-                }
-                for index, record in enumerate(records)
-            ],
-            columns=["record", "id", "turns", "user_turns", "assistant_turns", "created_at"],
-        ),
-        "messages": pd.DataFrame(
-            [
-                {"record": index, "role": message.role, "content": message.content}
-                for index, record in enumerate(records)
-                for message in record.messages
-            ],
-            columns=["record", "role", "content"],
-        ),
-        "served": pd.DataFrame(
-            [
-                {"record": index, **record.served.model_dump(exclude={"correction"})}
-                for index, record in enumerate(records)
-                if record.served is not None
-            ],
-            columns=["record", *(name for name in Served.model_fields if name != "correction")],
-        ),
+        name: pd.DataFrame(found, columns=["record", *COLUMNS[name]])
+        for name, found in rows.items()
     }
+
+
+# {table: its columns}; `served` is about the answers of inference logs.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "conversations": (
+        "id",
+        "turns",
+        "user_turns",
+        "assistant_turns",
+        "created_at",
+        "tools",
+        "rating",
+    ),
+    "messages": ("role", "content", "reasoning"),
+    "tool_calls": ("name", "arguments"),
+    "served": tuple(name for name in Served.model_fields if name != "correction"),
+}
+
+
+def rows_of(record: Record) -> dict[str, list[dict[str, Any]]]:
+    """{table: rows} of one conversation. The rejected side of a pair is not learnt, and so not
+    checked."""
+    messages, served = record.messages, record.served
+    conversation = {
+        "id": record.id,
+        "turns": len(messages),
+        "user_turns": sum(message.role == "user" for message in messages),
+        "assistant_turns": sum(message.role == "assistant" for message in messages),
+        "created_at": record.created_at and datetime.fromisoformat(record.created_at),
+        "tools": record.tools,
+        "rating": record.rating,
+    }
+    return {
+        "conversations": [conversation],
+        "messages": [
+            {"role": one.role, "content": said(one), "reasoning": one.reasoning} for one in messages
+        ],
+        "tool_calls": [
+            {"name": call.name, "arguments": call.arguments}
+            for message in messages
+            for call in message.tool_calls
+        ],
+        "served": [] if served is None else [served.model_dump(exclude={"correction"})],
+    }
+
+
+def said(message: Message) -> str | None:
+    """What a turn says, and None where it need not: it calls tools, or a tool returned nothing."""
+    text = message.content or message.refusal or ""
+    return None if not text and (message.tool_calls or message.role == "tool") else text
 
 
 def run_suites(

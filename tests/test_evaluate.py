@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from data_contracts.errors import ConfigError, EvergreenError
-from data_contracts.records import Message, Record, parse_record
+from data_contracts.formats import parse_record
+from data_contracts.records import Message, Record
 from data_contracts.snapshots import Snapshot, write_records
 from data_contracts.workspace import Workspace
 from models.adapters import Adapter, load_model

@@ -12,7 +12,8 @@ from scipy.stats import binomtest, kstest, skewnorm
 
 from data_contracts.checksums import luhn_digit
 from data_contracts.errors import ModelError
-from data_contracts.records import Message, Record, parse_record
+from data_contracts.formats import parse_record
+from data_contracts.records import Message, Record
 from data_contracts.snapshots import write_records
 from data_contracts.workspace import Workspace
 from models.adapters import load_model

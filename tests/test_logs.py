@@ -49,7 +49,7 @@ def test_request_and_response_as_text_tool_calls_feedback_and_milliseconds() -> 
     }
     row["request"], row["response"] = json.dumps(row["request"]), json.dumps(row["response"])
     record = parse_inference_log(row, source="f")
-    assert json.loads(record.messages[-1].content)["tool_calls"][0]["name"] == "f"
+    assert record.messages[-1].tool_calls[0].name == "f"
     assert record.created_at == "2023-11-14T22:13:20+00:00"
     assert record.served is not None
     assert (record.served.feedback, record.served.correction) == (1.0, "hello")

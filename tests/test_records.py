@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_contracts.digests import digest_json
 from data_contracts.errors import RowRejected
-from data_contracts.records import parse_record
+from data_contracts.formats import parse_record
+from data_contracts.records import Message, Record
 from tasks.sources import Row
 
 JSON = st.recursive(
@@ -46,24 +48,20 @@ def test_supported_shapes(row: dict[str, object], expected: list[str]) -> None:
 @pytest.mark.parametrize(
     ("row", "rule"),
     [
-        ({}, "messages: missing (nor prompt/response, nor instruction/output)"),
+        ({}, "row: no known form of a conversation"),
+        ({"text": "hi"}, "row: plain text, not a conversation"),
+        ({"input_ids": [1]}, "row: token ids, not text"),
+        ({"prompt": "hi"}, "row: a question without an answer"),
         ({"messages": "hi"}, "messages: not a list"),
+        ({"messages": []}, "messages: not a list, or empty"),
         ({"messages": ["hi"]}, "messages: a turn is not an object"),
         ({"messages": [{"content": "hi"}]}, "messages.role: missing or not text"),
         ({"messages": [{"role": "jo@x.org", "content": "a"}]}, "messages.role: no such role"),
         ({"messages": [{"role": "user"}]}, "messages.content: missing or not text"),
-        ({"messages": [{"role": "user", "content": [{"image": 1}]}]}, "messages.content: missing"),
+        ({"messages": [{"role": "user", "content": [{"image": 1}]}]}, "messages.content: "),
+        ({"messages": [{"role": "user", "content": 7}]}, "messages.content: missing or not text"),
         ({"messages": chat("\ud800")}, "messages: invalid Unicode (lone surrogate)"),
-        ({"messages": chat("a"), "created_at": "soon"}, "created_at: not a timestamp"),
-        ({"messages": chat("a"), "created_at": 1e30}, "created_at: not a timestamp"),
-        ({"messages": chat("a"), "id": ["x"]}, "id: not a string or integer"),
-        (
-            {
-                "messages": chat("a"),
-                "labelled_spans": [{"turn": 0, "start": 0, "end": 9, "entity": "X"}],
-            },
-            "labelled_spans: outside the text",
-        ),
+        ({"messages": chat("a"), "id": "\udfff"}, "messages: invalid Unicode (lone surrogate)"),
     ],
 )
 def test_rejected_by_rule(row: dict[str, object], rule: str) -> None:
@@ -122,3 +120,32 @@ def test_content_digest_ignores_ids() -> None:
     other = parse_record({"id": 1, "messages": chat("b", "a")}, source="s", position=0)
     assert one.content_digest == two.content_digest != other.content_digest
     assert json.loads(one.model_dump_json())["id"] == "1"
+
+
+def test_a_conversation_without_new_fields_keeps_its_digest() -> None:
+    """What was held out stays held out: the split goes by this digest."""
+    one = parse_record({"id": 1, "messages": chat("a", "b")}, source="s", position=0)
+    assert one.content_digest == digest_json([["user", "a"], ["assistant", "b"]])
+    told = Message(role="assistant", content="b", reasoning="c")
+    others = [
+        one.model_copy(update={"messages": (one.messages[0], told)}),
+        one.model_copy(update={"tools": "[]"}),
+        one.model_copy(update={"rejected": (told,)}),
+    ]
+    assert len({record.content_digest for record in (one, *others)}) == 4
+
+
+def test_text_is_what_is_said_and_called() -> None:
+    row = {
+        "messages": [
+            {"role": "user", "content": "Warm?"},
+            {
+                "role": "assistant",
+                "content": "Let me see.",
+                "tool_calls": [{"function": {"name": "f", "arguments": {"town": "Oslo"}}}],
+            },
+            {"role": "assistant", "content": None, "refusal": "No."},
+        ]
+    }
+    record: Record = parse_record(row, source="s", position=0)
+    assert record.text == 'Warm?\nLet me see.\nf({"town": "Oslo"})\nNo.'

@@ -169,7 +169,7 @@ def test_rows_balance_and_no_raw_text_is_written(workspace: Workspace, tmp_path:
     assert (account.quarantined, account.duplicates) == (4, 1)
     assert result.report.quarantined == {
         "scrub: message longer than 100000 characters": 1,
-        "messages: missing (nor prompt/response, nor instruction/output)": 1,
+        "row: plain text, not a conversation": 1,
         "row: not JSON": 1,
         "row: not valid UTF-8": 1,
     }
@@ -184,7 +184,7 @@ def test_rows_balance_and_no_raw_text_is_written(workspace: Workspace, tmp_path:
 
 def test_nothing_usable_is_an_error_that_says_why(workspace: Workspace, tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "raw.jsonl", [{"text": "hi"}] * 3)
-    with pytest.raises(DataError, match="none of 3 rows can be used.*messages: missing"):
+    with pytest.raises(DataError, match="none of 3 rows can be used.*row: plain text"):
         scrub_file(file, workspace, None)
     assert list(workspace.snapshots.glob("*")) == []
 

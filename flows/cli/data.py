@@ -3,12 +3,14 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import Progress
+from rich.text import Text
 
 from data_contracts.errors import ConfigError, DataError, RowRejected
 from data_contracts.workspace import Workspace
@@ -26,9 +28,12 @@ from flows.cli.pipeline import ConfigOption
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from data_contracts.formats import Readings
     from data_contracts.policy import ScrubPolicy
     from data_contracts.records import Record
+    from flows.settings import Settings
     from tasks.ingest import Listing
+    from tasks.preview import Preview
     from tasks.scrub import BuiltDetector, ScrubSettings
 
 PolicyOption = Annotated[
@@ -132,55 +137,145 @@ def learned(
 def validate(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="As for `retrain --data`.")],
     contract: Annotated[
-        Path | None, typer.Option("--contract", help="ODCS file; default the shipped one.")
+        Path | None, typer.Option("--contract", help="ODCS file; default the configured one.")
     ] = None,
+    show: Annotated[
+        int,
+        typer.Option("--show", min=0, help="Show so many conversations as they will be learnt."),
+    ] = 0,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Show them for this base; default `model.base`.")
+    ] = None,
+    config: ConfigOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Check conversations against the data contract. Exits 1 if a row breaks it.
+    """Check conversations: their formats, what of them is left out, the data contract.
 
-    Example: `evergreen validate chats.jsonl`
+    With --show, conversations are scrubbed and rendered by the base model's chat template; what
+    is learnt stands out. Exits 1 if a row cannot be read or breaks the contract.
+
+    Example: `evergreen validate chats.jsonl --show 2`
     """
     from data_contracts.contract import load_contract
+    from flows.settings import load_settings
     from tasks.ingest import IngestSettings, Source, ingest
+    from tasks.scrub.report import reading_tables
+    from tasks.split import nothing_to_learn
     from tasks.validate import check
 
-    agreed = load_contract(str(contract) if contract else None)
+    settings = load_settings(config)
+    agreed = load_contract(str(contract) if contract else settings.contract.path)
     listing = ingest(IngestSettings(sources=(Source(path=source),)))
-    records, unreadable = readable(listing)
-    checked = check(records, agreed) if records else None
-    broken = len(checked.broken) if checked else 0
+    rows = read_rows(listing)
+    checked = check(rows.records, agreed) if rows.records else None
+    broken = checked.broken if checked else {}
+    kept = [record for index, record in enumerate(rows.records) if index not in broken]
+    reasons = [nothing_to_learn(record, settings.split) for record in kept]
+    lessons = [record for record, reason in zip(kept, reasons, strict=True) if reason is None]
+    aside = Counter(reason for reason in reasons if reason is not None)
     rules = [rule.model_dump() for rule in checked.rules] if checked else []
+    shown = previews(lessons, show, model, settings, quiet=as_json) if show else []
     if as_json:
         show_json(
             {
                 "rows": listing.rows_in,
-                "unreadable": dict(unreadable),
-                "broken": broken,
+                "unreadable": dict(rows.unreadable),
+                "broken": len(broken),
                 "rules": rules,
+                "set_aside": dict(aside),
+                "readings": rows.readings.model_dump(),
+                "shown": [one.model_dump() for one in shown],
             }
         )
     else:
         console.print(
-            f"{listing.rows_in} rows: {unreadable.total()} unreadable, {broken} break the"
-            f" contract {agreed.id} {agreed.version}, {len(records) - broken} keep it"
+            f"{listing.rows_in} rows: {rows.unreadable.total()} unreadable, {len(broken)} break"
+            f" the contract {agreed.id} {agreed.version}, {len(kept)} keep it"
         )
-        if unreadable:
-            show_table("Unreadable", _counts(dict(unreadable), "why", "rows"))
+        for title, table in reading_tables(rows.readings).items():
+            show_table(title, table)
+        for title, counts in (("Unreadable", rows.unreadable), ("Not learnt", aside)):
+            if counts:
+                show_table(title, _counts(dict(counts), "why", "rows"))
         show_table("Rules", rules)
-    if broken or unreadable:
+        for one in shown:
+            show_preview(one)
+    if broken or rows.unreadable:
         raise typer.Exit(1)
 
 
-def readable(listing: "Listing") -> "tuple[list[Record], Counter[str]]":
-    """(the rows that are conversations, {rule that a row broke: how many})."""
+@dataclass(frozen=True)
+class ReadRows:
+    """The rows that are conversations, {rule that another broke: how many}, and the formats."""
+
+    records: "list[Record]"
+    unreadable: Counter[str]
+    readings: "Readings"
+
+
+def read_rows(listing: "Listing") -> ReadRows:
+    from data_contracts.formats import Readings
+
     records: list[Record] = []
     unreadable: Counter[str] = Counter()
+    readings = [listing.left_out]
     for file, row in listing.rows():
         try:
-            records.append(row.parse(file.name))
+            reading = row.read(file.name)
         except RowRejected as rejected:
             unreadable[rejected.rule] += 1
-    return records, unreadable
+        else:
+            records.append(reading.record)
+            readings.append(reading.readings)
+    return ReadRows(records, unreadable, Readings.total(readings))
+
+
+def previews(
+    records: "list[Record]", count: int, model: str | None, settings: "Settings", *, quiet: bool
+) -> "list[Preview]":
+    """The first `count` of the records that can be scrubbed and rendered.
+
+    Raises:
+        DataError: there is none.
+    """
+    from data_contracts.policy import load_policy
+    from models.base import ModelSettings, load_tokenizer, resolve_base
+    from tasks.preview import preview
+    from tasks.scrub.engine import Scrubber
+
+    workspace = Workspace.current()
+    workspace.create()
+    policy = load_policy(settings.scrub.policy)
+    chosen = settings.model.model_dump() | ({"base": model} if model else {})
+    with progress(quiet=quiet) as bar:
+        detector = learned(bar, policy, settings.scrub, workspace)
+        scrubber = Scrubber(policy, Path(detector.path) if detector else None)
+        base = resolve_base(ModelSettings.model_validate(chosen), workspace.models)
+        tokenizer = load_tokenizer(base)
+    shown: list[Preview] = []
+    refused: Counter[str] = Counter()
+    for record in records:
+        if len(shown) == count:
+            break
+        try:
+            clean, _ = scrubber.record(record)
+            shown.append(preview(tokenizer, clean, settings.train.max_length))
+        except RowRejected as rejected:
+            refused[rejected.rule] += 1
+    if not shown:
+        reason = refused.most_common(1)[0][0] if refused else "nothing is to be learnt"
+        raise DataError(f"there is no conversation to show ({reason})", "see the tables of counts")
+    return shown
+
+
+def show_preview(shown: "Preview") -> None:
+    """A conversation with what is learnt in another colour."""
+    text = Text()
+    for segment in shown.segments:
+        text.append(segment.text, style="bold green" if segment.learnt else "dim")
+    cut = f", {shown.cut_tokens} more are cut" if shown.cut_tokens else ""
+    console.rule(Text(f"{shown.id}: {shown.learnt_tokens} of {shown.tokens} tokens learnt{cut}"))
+    console.print(text)
 
 
 def write_rows(tables: "Iterable[pa.Table]", output: Path) -> None:
@@ -201,10 +296,15 @@ def write_rows(tables: "Iterable[pa.Table]", output: Path) -> None:
 
 
 def _write_jsonl(tables: "Iterable[pa.Table]", path: Path) -> None:
+    """In OpenAI's chat format, which other libraries read too."""
+    from data_contracts.formats.openai import as_openai
+    from data_contracts.records import Record
+
     with path.open("w", encoding="utf-8") as file:
         for table in tables:
             for row in table.to_pylist():
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                chat = as_openai(Record.model_validate(row))
+                file.write(json.dumps(chat, ensure_ascii=False) + "\n")
 
 
 def _write_parquet(tables: "Iterable[pa.Table]", path: Path) -> None:

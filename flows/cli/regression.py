@@ -8,7 +8,7 @@ import typer
 
 from data_contracts.errors import ConfigError
 from data_contracts.workspace import Workspace
-from flows.cli.data import learned, readable
+from flows.cli.data import learned, read_rows
 from flows.cli.output import JsonFlag, console, progress, show_json, show_table
 from flows.cli.pipeline import ConfigOption
 
@@ -55,9 +55,10 @@ def add(
             raw = [Record(id="0", messages=pair, source="command line")]
         else:
             listing = ingest(IngestSettings(sources=(Source(path=str(source)),)))
-            raw, unreadable = readable(listing)
-            if unreadable:
-                console.print(f"{unreadable.total()} rows are no conversations and are left out")
+            rows = read_rows(listing)
+            raw, left_out = rows.records, rows.unreadable.total()
+            if left_out:
+                console.print(f"{left_out} rows are no conversations and are left out")
         made = regression.add(
             Ledger(settings.ledger, workspace),
             settings.name,

@@ -134,8 +134,8 @@ def describe(
         on_progress: called with (texts done, texts in all).
     """
     chosen = [narrow for record in records if (narrow := one_exchange(record)) is not None]
-    user = [record.messages[0].content for record in chosen]
-    assistant = [record.messages[1].content for record in chosen]
+    user = [record.messages[0].text for record in chosen]
+    assistant = [record.messages[1].text for record in chosen]
     both = encoder.encode([*user, *assistant], on_progress)
     scored = losses or {}
     served = [record.served for record in chosen]

@@ -82,7 +82,7 @@ class Sample(BaseModel):
         """The whole conversation up to the answer."""
         if not self.earlier:
             return self.prompt
-        turns = [*((turn.role, turn.content) for turn in self.earlier), ("user", self.prompt)]
+        turns = [*((turn.role, turn.text) for turn in self.earlier), ("user", self.prompt)]
         return "\n\n".join(f"{role}: {text}" for role, text in turns)
 
 

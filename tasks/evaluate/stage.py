@@ -239,10 +239,12 @@ def replies(
 
 
 def first_exchange(messages: Sequence[Message]) -> tuple[tuple[Message, ...], str] | None:
-    """What was said before the assistant first answered a user, and what it answered."""
+    """What was said before the assistant first answered a user, and what it answered; answers
+    that are not to be learnt are no measure."""
     for turn in range(1, len(messages)):
-        if messages[turn].role == "assistant" and messages[turn - 1].role == "user":
-            return tuple(messages[:turn]), messages[turn].content
+        answer = messages[turn]
+        if answer.role == "assistant" and answer.learnt and messages[turn - 1].role == "user":
+            return tuple(messages[:turn]), answer.text
     return None
 
 

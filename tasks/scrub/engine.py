@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from uuid import UUID
 
@@ -11,7 +12,18 @@ from data_contracts.errors import RowRejected
 from data_contracts.findings import Finding
 from data_contracts.policy import ScrubPolicy
 from data_contracts.records import LabelledSpan, Message, Record
-from tasks.scrub.replace import Replacer, secret_key
+from tasks.scrub.json_text import within
+from tasks.scrub.replace import Replacer, normalised, secret_key
+from tasks.scrub.texts import (
+    Kind,
+    as_searched,
+    is_structure,
+    json_of,
+    lead,
+    rewrite,
+    searched,
+    texts_of,
+)
 
 # The findings of a text; raises RowRejected if it could not be searched.
 Find = Callable[[str], list[Finding]]
@@ -87,20 +99,89 @@ def scrub_messages(
     Raises:
         RowRejected: a message could not be searched.
     """
-    replacer = Replacer(policy, [message.content for message in messages], key)
-    out, result = [], ScrubbedMessages(())
-    for turn, message in enumerate(messages):
-        found = find(message.content)
-        result.findings.update(one.entity for one in found)
-        result.scores.update(min(9, int(10 * one.score)) for one in found)
-        for label in (label for label in labels if label.turn == turn):
-            result.labelled[label.entity] += 1
-            result.covered[label.entity] += is_covered(
-                message.content, label.start, label.end, found
+    record = Record(id="", messages=tuple(messages), source="", labelled_spans=tuple(labels))
+    return Scrubbing(record, find, policy, key).result
+
+
+class Scrubbing:
+    """The scrub of one record. `clean` is the record without the personal data in its texts.
+
+    A value that was found anywhere in the conversation is also replaced where it makes up a whole
+    name, or a whole value in JSON, where there is little around it to find it by.
+
+    Raises:
+        RowRejected: a text could not be searched.
+    """
+
+    def __init__(self, record: Record, find: Find, policy: ScrubPolicy, key: bytes | None) -> None:
+        self._find = find
+        self._texts = texts_of(record)
+        self._replacer = Replacer(policy, [text for _, text in self._texts], key)
+        self._known: dict[str, str] = {}
+        self._call_ids: dict[str, str] = {}
+        self.result = ScrubbedMessages(())
+        for kind, text in self._texts:
+            self._search(kind, text)
+        self._count_labels(record)
+        self.clean = rewrite(record, self._replace)
+        self.result.messages = self.clean.messages
+
+    def _search(self, kind: Kind, text: str) -> None:
+        if (json_text := json_of(kind, text)) is not None:
+            everything = self._find(json_text.searched)
+            for value in json_text.values:
+                self._note(value.text, within(everything, value))
+        else:
+            self._note(text, self._found(kind, text))
+
+    def _found(self, kind: Kind, text: str) -> list[Finding]:
+        if is_structure(kind, text):
+            return []
+        before = lead(kind)
+        return [
+            replace(one, start=max(0, one.start - before), end=one.end - before)
+            for one in self._find(as_searched(kind, text))
+            if one.end > before
+        ]
+
+    def _note(self, text: str, found: Sequence[Finding]) -> None:
+        self.result.findings.update(one.entity for one in found)
+        self.result.scores.update(min(9, int(10 * one.score)) for one in found)
+        for one in found:
+            self._known.setdefault(normalised(text[one.start : one.end]), one.entity)
+
+    def _replace(self, kind: Kind, text: str) -> str:
+        if (json_text := json_of(kind, text)) is not None:
+            everything = self._find(json_text.searched)
+            return json_text.replaced(
+                lambda value: self._without(value.text, within(everything, value), whole=True)
             )
-        out.append(Message(role=message.role, content=replacer.replace(message.content, found)))
-    result.messages = tuple(out)
-    return result
+        found = self._found(kind, text)
+        if kind == "call id":
+            return self._call_id(text) if found or normalised(text) in self._known else text
+        return self._without(text, found, whole=kind == "name")
+
+    def _without(self, text: str, found: Sequence[Finding], *, whole: bool) -> str:
+        entity = self._known.get(normalised(text)) if whole else None
+        if entity is not None:
+            found = [Finding(0, len(text), entity)]
+        return self._replacer.replace(text, found)
+
+    def _call_id(self, identifier: str) -> str:
+        """Another id for calls whose own is personal data: nine letters and digits, as some
+        templates want it."""
+        taken = {text for kind, text in self._texts if kind == "call id"}
+        taken |= set(self._call_ids.values())
+        free = (name for number in count(1) if (name := f"call{number:05}") not in taken)
+        return self._call_ids.setdefault(identifier, next(free))
+
+    def _count_labels(self, record: Record) -> None:
+        for label in record.labelled_spans:
+            content = record.messages[label.turn].content
+            self.result.labelled[label.entity] += 1
+            self.result.covered[label.entity] += is_covered(
+                content, label.start, label.end, self._find(content)
+            )
 
 
 def is_covered(text: str, start: int, end: int, found: Sequence[Finding]) -> bool:
@@ -117,29 +198,23 @@ def scrub_record(
     Raises:
         RowRejected: it cannot be scrubbed.
     """
-    served = record.served
-    clean = scrub_messages(_messages(record), find, policy, key, record.labelled_spans)
+    scrubbing = Scrubbing(record, find, policy, key)
+    clean = scrubbing.clean
+    served = clean.served
     if served:
         served = served.model_copy(
             update={
                 "workload": _safe_name(served.workload, find),
                 "model_version": _safe_name(served.model_version, find),
-                "correction": None if served.correction is None else clean.messages[-1].content,
             }
         )
-    scrubbed = Record(
-        id=_safe_id(record, find),
-        messages=clean.messages[: len(record.messages)],
-        created_at=record.created_at,
-        source=record.source,
-        served=served,
-    )
-    return scrubbed, clean
+    scrubbed = clean.model_copy(update={"id": _safe_id(record, find), "served": served})
+    return scrubbed, scrubbing.result
 
 
 def texts(record: Record) -> Iterator[str]:
     """All that `scrub_record` will look for personal data in."""
-    yield from (message.content for message in _messages(record))
+    yield from searched(texts_of(record))
     if record.served:
         yield from (name for name in (record.served.workload, record.served.model_version) if name)
     if not _is_uuid(record.id):
@@ -154,13 +229,6 @@ def refuse_long(text: str, policy: ScrubPolicy) -> None:
 def broken(error: Exception) -> RowRejected:
     """A recogniser broke on a text. Its message may quote the text: the type alone is kept."""
     return RowRejected(f"scrub: {type(error).__name__} in a recogniser")
-
-
-def _messages(record: Record) -> list[Message]:
-    messages = list(record.messages)
-    if record.served and record.served.correction is not None:
-        messages.append(Message(role="assistant", content=record.served.correction))
-    return messages
 
 
 def _safe_name(name: str | None, find: Find) -> str | None:

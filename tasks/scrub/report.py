@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment
 
 from data_contracts.errors import DataError
+from data_contracts.formats import Readings
 from tasks.markdown import table
 from tasks.scrub.audit import Audit
 from tasks.scrub.stage import ScrubReport
@@ -79,6 +80,7 @@ def tables(report: ScrubReport) -> dict[str, list[dict[str, Any]]]:
 def found_tables(report: ScrubReport) -> dict[str, list[dict[str, Any]]]:
     """{title: rows} of what was found, where there is any."""
     everything = {
+        **reading_tables(report.readings),
         "Personal data replaced": [
             {"entity": name, "found": count} for name, count in report.findings.items()
         ],
@@ -89,6 +91,22 @@ def found_tables(report: ScrubReport) -> dict[str, list[dict[str, Any]]]:
         ],
     }
     return {title: rows for title, rows in everything.items() if rows}
+
+
+def reading_tables(readings: Readings) -> dict[str, list[dict[str, Any]]]:
+    """{title: rows} of what rows were read as and what of them is not learnt."""
+    everything = {
+        "Formats": ("format", "rows", readings.formats),
+        "Fields that nothing reads": ("field", "times", readings.unread),
+        "Optional fields with a value that cannot be read": ("field", "times", readings.unknown),
+        "Answers not learnt": ("because of", "answers", readings.unlearnt),
+        "What people said of answers": ("label", "rows", readings.labels),
+    }
+    return {
+        title: [{name: key, unit: count} for key, count in counts.items()]
+        for title, (name, unit, counts) in everything.items()
+        if counts
+    }
 
 
 def audit_rows(audited: Audit | None) -> list[dict[str, Any]]:

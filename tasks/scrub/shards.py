@@ -13,6 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 from data_contracts.code_version import code_version
 from data_contracts.digests import digest_json
 from data_contracts.errors import DataError, RowRejected
+from data_contracts.formats import Reading, Readings
 from data_contracts.records import Record
 from data_contracts.snapshots import RECORD_SCHEMA, QuarantinedRow, as_row
 from tasks.ingest import Listing
@@ -107,6 +109,10 @@ class Shard(BaseModel):
         stored = json.loads(pq.read_schema(self.path).metadata[b"quarantined"])
         return [QuarantinedRow.model_validate(row) for row in stored]
 
+    def readings(self) -> Readings:
+        """What its rows were read as, and what of them was not."""
+        return Readings.model_validate_json(pq.read_schema(self.path).metadata[b"readings"])
+
 
 def runs(listing: Listing) -> Iterator[RunOfRows]:
     """The listing's rows in order, cut where a file ends or a run is full."""
@@ -181,17 +187,20 @@ class Making:
         self._rows_in = len(run.rows)
         self._quarantined: list[QuarantinedRow] = []
         self._records: list[tuple[Record, QuarantinedRow]] = []
+        readings: list[Reading] = []
         name = run.file.name
         for row in run.rows:
             refusal = QuarantinedRow(
                 id=f"{name}:{row.position}", rule="", digest=row.digest, source=name
             )
             try:
-                self._records.append((row.parse(name), refusal))
+                readings.append(row.read(name))
+                self._records.append((readings[-1].record, refusal))
             except RowRejected as rejected:
                 self._refuse(refusal, rejected)
+        self._readings = Readings.total(one.readings for one in readings)
         wanted = (text for record, _ in self._records for text in texts(record))
-        self._asked: Asked = search.ask(wanted)
+        self._asked: Asked = search.ask(chain(wanted, self._readings.unread))
 
     def __call__(self) -> Shard:
         """Raises DataError: the policy says to stop at a row that cannot be scrubbed."""
@@ -214,7 +223,13 @@ class Making:
                     "found": told,
                 }
             )
-        write(self._path, pa.Table.from_pylist(rows, SCHEMA), self._quarantined)
+        # A field's name may be somebody's: such a one is counted as `other`.
+        personal = [name for name in self._readings.unread if self._asked(name)]
+        stored = {
+            "quarantined": json.dumps([row.model_dump() for row in self._quarantined]),
+            "readings": self._readings.renamed(personal).model_dump_json(),
+        }
+        write(self._path, pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(stored))
         return Shard(path=self._path, rows_in=self._rows_in)
 
     def _refuse(self, row: QuarantinedRow, rejected: RowRejected) -> None:
@@ -226,14 +241,12 @@ class Making:
         self._quarantined.append(row.model_copy(update={"rule": rejected.rule}))
 
 
-def write(path: Path, table: pa.Table, quarantined: Iterable[QuarantinedRow]) -> None:
+def write(path: Path, table: pa.Table) -> None:
     """Under another name first: a shard is whole or not there.
 
     Raises:
         DataError: it cannot be written.
     """
-    stored = json.dumps([row.model_dump() for row in quarantined])
-    table = table.replace_schema_metadata({"quarantined": stored})
     partial_path = path.with_suffix(f".{os.getpid()}.partial")
     try:
         pq.write_table(table, partial_path, compression="zstd", write_page_checksum=True)

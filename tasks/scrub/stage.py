@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.errors import DataError
+from data_contracts.formats import Readings
 from data_contracts.policy import ScrubPolicy
 from data_contracts.snapshots import (
     RECORD_SCHEMA,
@@ -64,6 +65,9 @@ class ScrubReport(BaseModel):
         default={}, description="Findings by score: `9` counts those of 0.9 and more."
     )
     quarantined: dict[str, int]
+    readings: Readings = Field(
+        default=Readings(), description="Formats of the rows, and what of them is not learnt."
+    )
     labelled: dict[str, int] = Field(
         description="Labelled spans of personal data, an entity, where the source brings labels."
     )
@@ -87,9 +91,16 @@ class Clean:
     Exact duplicates, before or after the scrub, are left out; ids are distinct.
     """
 
-    def __init__(self, made: Sequence[Shard], policy: ScrubPolicy, audited: Audit | None) -> None:
+    def __init__(
+        self,
+        made: Sequence[Shard],
+        policy: ScrubPolicy,
+        audited: Audit | None,
+        left_out: Readings,
+    ) -> None:
         self._made = made
         self._audit = audited
+        self.readings = Readings.total([*(shard.readings() for shard in made), left_out])
         self._keep, self._rename = first_ones(made)
         kept = int(self._keep.sum())
         self._found = counted([])
@@ -136,6 +147,7 @@ class Clean:
             findings=dict(self._found["findings"].most_common()),
             scores=dict(sorted(self._found["scores"].items())),
             quarantined=dict(self.quarantine_rules.most_common()),
+            readings=self.readings,
             labelled=dict(self._found["labelled"].most_common()),
             covered=dict(self._found["covered"]),
             audit=self._audit,
@@ -180,7 +192,8 @@ def cleaned(
     folder = workspace.cache / "scrub"
     with searching(policy, detector, settings.workers) as search:
         made = list(shards(listing, search, key, detector, folder, on_progress))
-        clean = Clean(made, policy, audit(listing, search, settings.audit))
+        audited = audit(listing, search, settings.audit)
+    clean = Clean(made, policy, audited, listing.left_out)
     if not clean.account.rows_out:
         raise no_rows_left(clean)
     return clean
@@ -225,8 +238,7 @@ def no_rows_left(clean: Clean) -> DataError:
     rule, count = clean.quarantine_rules.most_common(1)[0]
     return DataError(
         f"none of {clean.account.rows_in} rows can be used; {count} broke the rule {rule!r}",
-        "rows are JSON objects with messages: [{role, content}, ...], prompt/response, or"
-        " instruction/output",
+        "see what `evergreen validate` says of it; docs/data.md shows a row of every format",
     )
 
 
