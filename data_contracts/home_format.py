@@ -62,7 +62,9 @@ class HomeFormat(BaseModel):
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StackError(f"cannot read {file} ({error.strerror})", "make it readable") from error
+            raise StackError(
+                f"cannot read {file} ({error.strerror})", "make it readable"
+            ) from error
         # A later format may say more or less than this one, but always its number and release.
         number, release = _format_of(content)
         if number is not None and number > FORMAT:

@@ -4,7 +4,6 @@ The name of an unfinished folder says which process makes it: host, boot and PID
 digest), process id and start.
 """
 
-import os
 import re
 import shutil
 import tempfile
@@ -15,7 +14,9 @@ from pathlib import Path
 from data_contracts.process_identity import ProcessIdentity, fate_at
 
 PREFIX = ".partial-"
-MAKER = re.compile(rf"{re.escape(PREFIX)}(?P<place>[0-9a-f]{{12}})-(?P<pid>\d+)-(?P<started>[\d.]+)-")
+MAKER = re.compile(
+    rf"{re.escape(PREFIX)}(?P<place>[0-9a-f]{{12}})-(?P<pid>\d+)-(?P<started>[\d.]+)-"
+)
 # A process elsewhere, of which nobody here can say whether it runs, writes more often than this.
 SILENT_SECONDS = 7 * 24 * 3600.0
 

@@ -44,7 +44,9 @@ def tighten(folder: Path) -> int:
             regular = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
             if regular and stat.S_IMODE(mode) & PRIVATE:
                 # Opened first: between a look and a change its name could become a symlink.
-                opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=descriptor)
+                opened = os.open(
+                    name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=descriptor
+                )
                 try:
                     os.fchmod(opened, stat.S_IMODE(mode) & ~PRIVATE)
                 finally:

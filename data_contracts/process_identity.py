@@ -69,7 +69,7 @@ class ProcessIdentity(BaseModel):
         return digest_json([self.host, self.boot, self.namespace])[:12]
 
     def fate(self) -> Fate:
-        """Whether this process still runs; `unknown` unless asked where process ids mean the same."""
+        """Whether this process still runs; `unknown` unless process ids mean the same here."""
         return fate_at(self.place, self.pid, self.started)
 
 

@@ -113,7 +113,7 @@ class Workspace(BaseModel):
 
 
 def stored(path: str) -> str:
-    """How a path is written down: relative to the home if it is below it, so that homes can move."""
+    """How a path is written down: relative to the home if it is below it, as homes move."""
     home = str(Workspace.current().home)
     return HOME + path[len(home) + 1 :] if path.startswith(home + os.sep) else path
 

@@ -16,7 +16,9 @@ MB = 2**20
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(help="Is made, such as `home.tar.zst`; readable by you only.")],
+    file: Annotated[
+        Path, typer.Argument(help="Is made, such as `home.tar.zst`; readable by you only.")
+    ],
     without_models: Annotated[
         bool,
         typer.Option(

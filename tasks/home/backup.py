@@ -143,7 +143,8 @@ def _require_home(workspace: Workspace) -> HomeFormat:
         raise StackError(f"there is no home at {home}", "set EVERGREEN_HOME")
     if (home / UNFINISHED).exists():
         raise StackError(
-            f"a migration of {home} was cut off", "run `evergreen status`, which takes it back, first"
+            f"a migration of {home} was cut off",
+            "run `evergreen status`, which takes it back, first",
         )
     found = HomeFormat.read(home)
     if found is not None:
@@ -216,7 +217,7 @@ def _sources(
 
 
 def _files(home: Path, left_out: Counter[str]) -> Iterator[Path]:
-    """Everything below the home but folders. One of the home's own folders may be a link, to another
+    """Everything below the home but folders. A folder of the home itself may be a link to another
     disk; links to folders further down are not followed."""
     for top in sorted(home.iterdir()):
         if not top.is_dir():
@@ -351,7 +352,11 @@ def _one_line(problem: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StackError(f"{problem} (a database of the home: {error})", "see what keeps it") from error
+        raise StackError(
+            f"{problem} (a database of the home: {error})", "see what keeps it"
+        ) from error
     except (OSError, pa.ArrowException, tarfile.TarError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise StackError(f"{problem} ({reason})", "make room there, or choose another disk") from error
+        raise StackError(
+            f"{problem} ({reason})", "make room there, or choose another disk"
+        ) from error

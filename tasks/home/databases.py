@@ -1,14 +1,13 @@
 """The SQLite databases of a home: which there are, copied while others write to them."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from data_contracts.workspace import Workspace
 
 BUSY_SECONDS = 60.0
-PAGES = 4096
 # What SQLite keeps beside a database; belongs to the database that is there, and to no other.
 SIDE_FILES = ("-wal", "-shm", "-journal")
 
@@ -31,23 +30,20 @@ def existing(workspace: Workspace) -> list[Path]:
     return [file for file in found if file.is_file()]
 
 
-def copy(source: Path, target: Path, on_progress: Callable[[int], None] = lambda _: None) -> None:
+def copy(source: Path, target: Path) -> None:
     """A consistent copy by SQLite's online backup; writers go on meanwhile.
 
     Args:
         source: the database.
         target: is made, for its owner alone.
-        on_progress: gets the bytes copied, in all.
 
     Raises:
         sqlite3.Error: it is no SQLite database, damaged, or somebody keeps it for BUSY_SECONDS.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with closing(connect(source)) as there, closing(sqlite3.connect(target)) as here:
-        size = int(there.execute("PRAGMA page_size").fetchone()[0])
-        there.backup(
-            here, pages=PAGES, progress=lambda _, left, of: on_progress((of - left) * size), sleep=0.1
-        )
+        # In one step: in several, it begins anew whenever somebody has written in between.
+        there.backup(here, pages=-1)
         # A copy has no writer yet, and is whole in one file.
         here.execute("PRAGMA journal_mode=DELETE")
 

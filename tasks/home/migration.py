@@ -20,7 +20,6 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import create_engine, event
-from sqlalchemy.exc import SQLAlchemyError
 
 from data_contracts.errors import StackError
 from data_contracts.home_format import FILE, FORMAT, UNFINISHED, HomeFormat

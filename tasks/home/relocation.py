@@ -22,7 +22,7 @@ SERVICES = "services.json"
 ARTIFACTS = "mlflow/artifacts"
 
 # Columns that hold places below the home: whole, or amid JSON.
-MLFLOW = {
+MLFLOW: dict[str, tuple[str, ...]] = {
     "experiments": ("artifact_location",),
     "runs": ("artifact_uri",),
     "logged_models": ("artifact_location",),
@@ -31,7 +31,7 @@ MLFLOW = {
     "trace_tags": ("value",),
     "trace_request_metadata": ("value",),
 }
-PREFECT = {"task_run_state": ("data",), "flow_run_state": ("data",)}
+PREFECT: dict[str, tuple[str, ...]] = {"task_run_state": ("data",), "flow_run_state": ("data",)}
 
 
 def relocate(workspace: Workspace, old: Path) -> None:
@@ -63,8 +63,7 @@ def relocate(workspace: Workspace, old: Path) -> None:
 def _moving(old: Path, new: Path) -> Callable[[str], str]:
     """What replaces the old place by the new one in a text: as a path, in a URI, in JSON."""
     forms = {
-        form(str(old)): form(str(new))
-        for form in (str, quote, lambda text: json.dumps(text)[1:-1])
+        form(str(old)): form(str(new)) for form in (str, quote, lambda text: json.dumps(text)[1:-1])
     }
     # The new place may be below the old one: where it stands already it is replaced by itself.
     known = sorted({*forms, *forms.values()}, key=len, reverse=True)

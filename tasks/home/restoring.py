@@ -62,8 +62,8 @@ def restore(
         on_progress: gets (bytes done, bytes in all).
 
     Raises:
-        StackError: there is a home already, or one in use; the file is no whole backup, was changed,
-            or is of a later Evergreen; there is no room. The home is then as it was.
+        StackError: there is a home already, or one in use; the file is no whole backup, was
+            changed, or is of a later Evergreen; there is no room. The home is then as it was.
     """
     keep_private()
     home = workspace.home
@@ -143,7 +143,9 @@ def _reading(file: Path) -> Iterator[tarfile.TarFile]:
             raise StackError(
                 "no disk space left for the home", "free some; nothing was restored"
             ) from error
-        raise _damaged(file, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+        raise _damaged(
+            file, str(error).splitlines()[0] if str(error) else type(error).__name__
+        ) from error
     except NotABackup as error:
         raise _damaged(file, str(error)) from error
 
@@ -168,9 +170,7 @@ def _document(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return content.read()
 
 
-def _unpack(
-    archive: tarfile.TarFile, folder: Path, header: Header, on_progress: Progress
-) -> int:
+def _unpack(archive: tarfile.TarFile, folder: Path, header: Header, on_progress: Progress) -> int:
     """Unpack into a new folder and check every file; how many there are.
 
     Raises:
