@@ -71,7 +71,7 @@ def migrate(workspace: Workspace, found: HomeFormat | None) -> Path:
         raise StackError(
             f"{workspace.home} could not be brought to format {FORMAT}, and is as it was"
             f" ({_first_line(error)})",
-            "correct the cause and run this again; its copy stays in " + str(copied),
+            "correct the cause and run this again",
         ) from error
     (workspace.home / UNFINISHED).unlink()
     return copied
@@ -88,8 +88,9 @@ def take_back(workspace: Workspace) -> None:
         return
     try:
         unfinished = Unfinished.model_validate_json(file.read_bytes())
-        if HomeFormat.read(workspace.home) != unfinished.to:
-            copied = workspace.home / unfinished.copy_of
+        copied = workspace.home / unfinished.copy_of
+        is_taken_back = HomeFormat.read(workspace.home) != unfinished.to
+        if is_taken_back:
             for source in sorted(path for path in copied.rglob("*") if path.is_file()):
                 target = workspace.home / source.relative_to(copied)
                 if source.suffix == ".db":
@@ -97,6 +98,8 @@ def take_back(workspace: Workspace) -> None:
                 else:
                     _replace(source, target)
         file.unlink()
+        if is_taken_back:  # the next attempt makes a copy of its own
+            shutil.rmtree(copied, ignore_errors=True)
     except (OSError, ValueError, sqlite3.Error) as error:
         raise StackError(
             f"a migration of {workspace.home} was cut off and cannot be taken back"
@@ -112,9 +115,11 @@ def _copy_first(workspace: Workspace, found: HomeFormat | None) -> Path:
         StackError: there is no room for it, or a database is damaged.
     """
     number = found.format if found is not None else 1
-    name = f"format-{number}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    name = f"format-{number}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
     final = workspace.home / COPIES / name
     partial = final.with_name(f".partial-{name}-{os.getpid()}")
+    for abandoned in (workspace.home / COPIES).glob(".partial-*"):
+        shutil.rmtree(abandoned, ignore_errors=True)  # nobody else is here: a killed attempt's
     files = list(_changed_files(workspace)) if found is None else []
     changed = databases.existing(workspace)
     size = sum(file.stat().st_size for file in (*changed, *files))

@@ -3,12 +3,13 @@
 What Evergreen itself stores is relative to the home (`data_contracts.workspace.HomePath`). MLflow
 and Prefect store absolute places in their databases and files; these are rewritten when the home is
 first opened elsewhere. Leases and `services.json` speak of processes that use the original: a copy
-has none of them.
+has none of them. Compiled kernels name the place where they were compiled, and are compiled again.
 """
 
 import json
 import os
 import re
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from tasks.home.databases import columns, connect, ledger_file, mlflow_file, pre
 
 SERVICES = "services.json"
 ARTIFACTS = "mlflow/artifacts"
+# Folders of the cache whose files hold absolute places.
+COMPILED = ("torch_extensions", "triton", "inductor")
 
 # Columns that hold places below the home: whole, or amid JSON.
 MLFLOW: dict[str, tuple[str, ...]] = {
@@ -43,6 +46,8 @@ def relocate(workspace: Workspace, old: Path) -> None:
     moved = _moving(old, workspace.home)
     try:
         (workspace.home / SERVICES).unlink(missing_ok=True)
+        for name in COMPILED:
+            shutil.rmtree(workspace.cache / name, ignore_errors=True)
         for file, places in ((mlflow_file(workspace), MLFLOW), (prefect_file(workspace), PREFECT)):
             if file.is_file():
                 with writing(file) as connection:
@@ -61,15 +66,20 @@ def relocate(workspace: Workspace, old: Path) -> None:
 
 
 def _moving(old: Path, new: Path) -> Callable[[str], str]:
-    """What replaces the old place by the new one in a text: as a path, in a URI, in JSON."""
-    forms = {
-        form(str(old)): form(str(new)) for form in (str, quote, lambda text: json.dumps(text)[1:-1])
-    }
+    """What replaces the old place by the new one in a text: as a path, in a URI, or in JSON."""
+    escaped = [json.dumps(str(place))[1:-1] for place in (old, new)]
+    forms = {escaped[0]: escaped[1], str(old): str(new)}
+    in_uri = {quote(str(old)): quote(str(new))}
     # The new place may be below the old one: where it stands already it is replaced by itself.
-    known = sorted({*forms, *forms.values()}, key=len, reverse=True)
+    known = sorted({*forms, *forms.values(), *in_uri, *in_uri.values()}, key=len, reverse=True)
     places = "|".join(re.escape(form) for form in known)
     pattern = re.compile(rf"""(^|["'\s]|file://)({places})(?=[/"'\\\s]|$)""")
-    return lambda text: pattern.sub(lambda at: at[1] + forms.get(at[2], at[2]), text)
+
+    def replacement(at: re.Match[str]) -> str:
+        before, place = at.groups()
+        return str(before) + (in_uri if before == "file://" else forms).get(place, place)
+
+    return lambda text: pattern.sub(replacement, text)
 
 
 def _rewrite_columns(

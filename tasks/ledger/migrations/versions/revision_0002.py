@@ -43,8 +43,11 @@ def _relative_in(key: str) -> Callable[[str], str]:
     """The same for one key of a JSON object."""
 
     def change(text: str) -> str:
-        content = json.loads(text)
-        if not isinstance(content.get(key), str):
+        try:
+            content = json.loads(text)
+        except ValueError:
+            return text  # damaged before; whoever reads it says so
+        if not isinstance(content, dict) or not isinstance(content.get(key), str):
             return text
         return json.dumps({**content, key: _relative(content[key])})
 
