@@ -21,6 +21,7 @@ from data_contracts.digests import digest_bytes, digest_file, digest_model
 from data_contracts.errors import DataError
 from data_contracts.partial import partial_folder, publish
 from data_contracts.records import Record
+from data_contracts.workspace import HomePath
 
 MANIFEST = "manifest.json"
 QUARANTINE = "quarantine.parquet"
@@ -135,7 +136,7 @@ class Snapshot(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    path: str
+    path: HomePath
     digest: str
     account: RowAccount
 

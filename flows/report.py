@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from data_contracts.snapshots import RowAccount
+from data_contracts.workspace import HomePath
 from models.spec import FinetuneMetrics
 from tasks.decide import Verdict
 from tasks.decide.verdict import number
@@ -32,7 +33,7 @@ class RetrainReport(BaseModel):
     scrub: ScrubReport
     validate_account: RowAccount
     validate_quarantined: dict[str, int]
-    data_docs: str
+    data_docs: HomePath
     set_aside: dict[str, int] = {}
     train_rows: int
     holdout_rows: int

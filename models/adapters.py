@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data_contracts.digests import digest_folder
 from data_contracts.errors import ModelError
+from data_contracts.workspace import HomePath
 from models.base import Base, load_weights
 
 WEIGHTS = "adapter_model.safetensors"
@@ -20,7 +21,7 @@ class Adapter(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    path: str
+    path: HomePath
     digest: str
 
     @classmethod
@@ -108,7 +109,7 @@ def load_model(
 
 def apply(model: Any, base: Base, adapter: Adapter) -> Any:
     """`adapter` on a loaded base. Raises ModelError as `load_model` does."""
-    from peft import PeftModel, get_peft_model_state_dict
+    from peft import PeftConfig, PeftModel, get_peft_model_state_dict
     from safetensors.torch import load_file
 
     folder = Path(adapter.path)
@@ -123,7 +124,10 @@ def apply(model: Any, base: Base, adapter: Adapter) -> Any:
     if origin.tokenizer_digest != base.tokenizer_digest:
         raise _refused(folder, "it was trained with another tokenizer")
     try:
-        model = PeftModel.from_pretrained(model, folder).eval()
+        config = PeftConfig.from_pretrained(folder)
+        # PEFT looks into the base's folder, which was another one where the adapter was trained.
+        config.base_model_name_or_path = base.path
+        model = PeftModel.from_pretrained(model, folder, config=config).eval()
     except (RuntimeError, ValueError, KeyError) as error:
         raise _refused(folder, f"it does not fit the base ({type(error).__name__})") from error
     expected, found = set(get_peft_model_state_dict(model)), set(load_file(folder / WEIGHTS))

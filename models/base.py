@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from data_contracts.digests import digest_file, digest_json
 from data_contracts.errors import ModelError
 from data_contracts.partial import partial_folder, publish, remove_abandoned
+from data_contracts.workspace import HomePath
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +64,7 @@ class Base(BaseModel):
 
     id: str
     revision: str | None
-    path: str
+    path: HomePath
     digest: str
     tokenizer_digest: str
     dtype: DtypeName

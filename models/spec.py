@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data_contracts.snapshots import Snapshot
+from data_contracts.workspace import HomePath
 from models.adapters import Adapter
 from models.base import Base
 
@@ -133,7 +134,7 @@ class FinetuneSpec(BaseModel):
     base: Base
     data: Snapshot
     recipe: Recipe
-    output: str
+    output: HomePath
     start: Adapter | None = Field(default=None, description="The adapter to go on from.")
     probe: int = Field(default=4, ge=1, description="Training items scored before saving.")
 

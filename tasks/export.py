@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from data_contracts.digests import digest_file
 from data_contracts.errors import ConfigError, ModelError
 from data_contracts.partial import partial_folder, publish
+from data_contracts.permissions import let_others_read
 from data_contracts.records import Message
 from models.adapters import CONFIG, ORIGIN, WEIGHTS, load_model
 from models.base import TOKENIZER_PATTERNS, Base, load_tokenizer, load_weights, torch_dtype
@@ -122,6 +123,7 @@ def export(
         )
         _write_documents(documents, partial, anywhere, merged=merged)
         files = _sums(partial)
+        let_others_read(partial)  # who serves it may be another user
         publish(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -181,10 +181,13 @@ def register(
         files = {key: Path(scratch) / f"{key}.json" for key in documents}
         for key, document in documents.items():
             files[key].write_text(document.model_dump_json(indent=2), encoding="utf-8")
+        # MLflow copies the file with its permissions: those of the installed one are others'.
+        code = Path(scratch) / "serving.py"
+        code.write_bytes(resources.files("tasks").joinpath("serving.py").read_bytes())
         with mlflow.start_run(run_id=run_id):
             logged = mlflow.pyfunc.log_model(
                 name="adapter",
-                python_model=str(resources.files("tasks").joinpath("serving.py")),
+                python_model=str(code),
                 artifacts={
                     "adapter": adapter.path,
                     **{key: str(path) for key, path in files.items()},

@@ -11,6 +11,7 @@ from data_contracts.databases import database_url, without_password
 from data_contracts.errors import RegistryError
 from data_contracts.snapshots import Snapshot
 from data_contracts.workspace import Workspace
+from tasks.home.opening import open_home
 
 KEY_TAG = "evergreen.key"
 
@@ -50,7 +51,9 @@ def connect(settings: TrackingSettings, workspace: Workspace) -> Any:
 
     Raises:
         RegistryError: the server or database cannot be reached.
+        StackError: the home cannot be opened.
     """
+    open_home(workspace)
     import mlflow
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -72,7 +75,8 @@ def connect(settings: TrackingSettings, workspace: Workspace) -> Any:
         raise RegistryError(
             f"MLflow at {without_password(uri)} cannot be used"
             f" ({str(error).splitlines()[0][:160]})",
-            "check tracking.uri, and that the server is up",
+            "check tracking.uri, that the server is up, and that it is of this MLflow's version (a"
+            " database of your own: back it up, then `mlflow db upgrade`)",
         ) from error
     mlflow.set_experiment(settings.experiment)
     return client

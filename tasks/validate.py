@@ -17,7 +17,7 @@ from data_contracts.errors import DataError
 from data_contracts.expectations import compile_suites
 from data_contracts.records import Message, Record, Served
 from data_contracts.snapshots import Snapshot, SnapshotWriter, quarantine_row
-from data_contracts.workspace import Workspace
+from data_contracts.workspace import HomePath, Workspace
 from tasks.scrub import Scrubbed
 from tasks.stage import stage_task
 
@@ -61,7 +61,7 @@ class Validated(BaseModel):
     contract_version: str
     rules: tuple[RuleResult, ...]
     quarantined: dict[str, int]
-    data_docs: str
+    data_docs: HomePath
 
     def verify(self) -> None:
         self.snapshot.verify()

@@ -14,7 +14,7 @@ from data_contracts.digests import digest_file, digest_json
 from data_contracts.errors import DataError, RowRejected
 from data_contracts.records import Record
 from data_contracts.snapshots import QuarantinedRow, Snapshot, SnapshotWriter
-from data_contracts.workspace import Workspace
+from data_contracts.workspace import HomePath, Workspace
 from models.adapters import load_model
 from models.base import load_tokenizer
 from models.chat import encode_all
@@ -70,7 +70,7 @@ class FeaturesFile(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    path: str
+    path: HomePath
     digest: str
     rows: int
 

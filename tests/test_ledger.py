@@ -1,18 +1,26 @@
 """The ledger: one claim a request, whoever asks, however often, whatever died."""
 
+import json
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
+import psutil
 import pytest
-from sqlalchemy import update
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, select, text, update
 
 from data_contracts.errors import StackError
+from data_contracts.process_identity import ProcessIdentity
 from data_contracts.snapshots import RowAccount, Snapshot
 from data_contracts.workspace import Workspace
-from tasks.ledger import episodes, leases, requests
-from tasks.ledger.database import Ledger, LedgerSettings, now
+from tasks.evaluate import regression
+from tasks.ledger import episodes, leases, migrations, requests
+from tasks.ledger.database import Ledger, LedgerSettings, database_clock, metadata, now
 from tasks.ledger.episodes import EpisodeSettings, JudgedWindow, Outcome
 from tasks.ledger.requests import Claim, LimitSettings, Refusal, Request, Trigger
 from tests.postgres import Postgres, execute
@@ -126,13 +134,86 @@ def test_a_run_taken_for_dead_may_not_promote(ledger: Ledger) -> None:
     assert requests.find(ledger, request.id).reason == "keep"
 
 
-def test_a_heartbeat_elsewhere_keeps_the_lease(ledger: Ledger) -> None:
+def elsewhere(**changes: str) -> dict[str, str]:
+    """This process as one of another machine, boot or container would have written it."""
+    process = ProcessIdentity.current().model_copy(update=changes)
+    return {"host": process.host, "process": str(process)}
+
+
+# On another machine, after a reboot, in another container of this machine, and as 0.1.0 wrote it:
+# with this host's name, and an id that nobody has here.
+ELSEWHERE: list[dict[str, str]] = [
+    elsewhere(host="elsewhere"),
+    elsewhere(boot="7f2c11aa-0000-4000-8000-000000000000"),
+    elsewhere(namespace="4026539999-4026531834"),
+    {"host": ProcessIdentity.current().host, "process": "4194303:1764000000.0"},
+]
+
+
+@pytest.mark.parametrize("holder", ELSEWHERE)
+def test_a_heartbeat_elsewhere_keeps_the_lease_and_silence_loses_it(
+    ledger: Ledger, holder: dict[str, str]
+) -> None:
     request = ask(ledger)
     held(ledger, request)
     with ledger.transaction(MODEL) as connection:
-        connection.execute(update(leases.leases).values(host="elsewhere", seen_at=now()))
+        heard = {**holder, "seen_at": now()}
+        connection.execute(update(leases.leases).values(heard))
     assert not requests.due(ledger, MODEL, LIMITS)
     assert isinstance(claim(ledger, request), Refusal)
+    with ledger.transaction(MODEL) as connection:
+        silent = now() - timedelta(seconds=LIMITS.stale_seconds + 1)
+        connection.execute(update(leases.leases).values(seen_at=silent))
+    assert [one.id for one in requests.due(ledger, MODEL, LIMITS)] == [request.id]
+
+
+def test_a_clock_that_is_set_takes_no_live_runs_lease(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NTP moved the clock by an hour: start times that are told by the clock moved with it."""
+    request = ask(ledger)
+    mine = held(ledger, request)
+    real = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: real(process) + 3600)
+    later = now() + timedelta(hours=1)
+    for module in (leases, requests):
+        monkeypatch.setattr(module, "now", lambda: later, raising=False)
+    assert not requests.due(ledger, MODEL, LIMITS)
+    leases.require(ledger, MODEL, mine.token)
+
+
+def test_heartbeats_go_by_the_databases_clock(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine that looks is an hour ahead of the one that runs."""
+    request = ask(ledger)
+    mine = held(ledger, request)
+    with ledger.transaction(MODEL) as connection:
+        connection.execute(update(leases.leases).values(ELSEWHERE[0]))
+    ahead = now() + timedelta(hours=1)
+    for module in (leases, requests):
+        monkeypatch.setattr(module, "now", lambda: ahead, raising=False)
+    assert not requests.due(ledger, MODEL, LIMITS)
+    leases.require(ledger, MODEL, mine.token)
+
+
+def test_a_beat_is_written_by_the_databases_clock(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = held(ledger, ask(ledger))
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
+
+    def read(what: Any) -> Any:
+        with ledger.transaction(MODEL) as connection:
+            return connection.execute(select(what)).scalar_one()
+
+    before = read(database_clock())
+    assert abs(before - now()) < timedelta(seconds=60)
+    with leases.heartbeat(ledger, MODEL, mine.token):
+        deadline = time.monotonic() + 20
+        while read(leases.leases.c.seen_at) <= before:
+            assert time.monotonic() < deadline
+    assert before < read(leases.leases.c.seen_at) <= read(database_clock())
 
 
 def test_an_error_that_may_pass_is_tried_again(ledger: Ledger) -> None:
@@ -268,4 +349,123 @@ def test_a_ledger_that_cannot_be_reached_is_one_line(workspace: Workspace) -> No
     with pytest.raises(StackError) as caught:
         Ledger(settings, workspace)
     assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# -- tables through time --------------------------------------------------------------------------
+
+
+def as_in_0_1_0(ledger: Ledger) -> None:
+    """Make a new ledger one of Evergreen 0.1.0: its first revision, which no table names."""
+    from alembic import command
+    from alembic.config import Config
+
+    with ledger._engine.begin() as connection:
+        metadata.drop_all(connection)
+        connection.execute(text(f"DROP TABLE {migrations.TABLE}"))
+        config = Config()
+        config.set_main_option("script_location", str(migrations.__path__[0]))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(text(f"DROP TABLE {migrations.TABLE}"))
+
+
+def again(ledger: Ledger, workspace: Workspace) -> Ledger:
+    url = None if ledger.is_sqlite else ledger._engine.url.render_as_string(hide_password=False)
+    return Ledger(LedgerSettings(url=url), workspace)
+
+
+def test_the_last_revision_makes_the_tables_that_the_code_knows(ledger: Ledger) -> None:
+    with ledger._engine.connect() as connection:
+        names = {"version_table": migrations.TABLE, "compare_type": True}
+        context = MigrationContext.configure(connection, opts=names)
+        assert compare_metadata(context, metadata) == []
+        assert migrations.current(connection) == migrations.HEAD
+
+
+def test_a_ledger_of_the_first_release_is_upgraded_with_what_is_in_it(
+    ledger: Ledger, workspace: Workspace
+) -> None:
+    as_in_0_1_0(ledger)
+    home = "/data/of a team/evergreen"
+    account = {"rows_in": 1, "rows_out": 1}
+    snapshot = json.dumps(
+        {"path": f"{home}/snapshots/window-0a", "digest": "d", "account": account}
+    )
+    evidence = json.dumps({"report": f"{home}/windows/m/w1/report.html", "first_window": "w1"})
+    with ledger._engine.begin() as connection:
+        connection.execute(
+            text(
+                'INSERT INTO evergreen_windows (id, model, champion, start, "end", judged_at,'
+                " verdict, strong, snapshot, features, report) VALUES ('w1', 'm', '1', 0, 3600,"
+                " :now, 'drift', :no, :snapshot, :features, :report)"
+            ),
+            {
+                "now": now(),
+                "no": False,
+                "snapshot": snapshot,
+                "features": f"{home}/windows/m/w1/features.parquet",
+                "report": f"{home}/windows/m/w1/report.html",
+            },
+        )
+        connection.execute(
+            text(
+                "INSERT INTO evergreen_regressions (model, at, added, by, reason, snapshot)"
+                " VALUES ('m', :now, 1, 'me', 'wrong', :snapshot)"
+            ),
+            {"now": now(), "snapshot": snapshot},
+        )
+        connection.execute(
+            text(
+                "INSERT INTO evergreen_requests (id, model, champion, episode, trigger, state,"
+                " reason, attempt, dispatches, requested_at, updated_at, compute_seconds, evidence)"
+                " VALUES ('r1', 'm', '1', 'w1', 'drift', 'finished', 'x', 1, 0, :now, :now, 0, :e)"
+            ),
+            {"now": now(), "e": evidence},
+        )
+    upgraded = again(ledger, workspace)
+    here = Workspace.current().home
+    (window,) = episodes.judged(upgraded, "m", "1")
+    assert window.features == f"{here}/windows/m/w1/features.parquet"
+    assert window.report == f"{here}/windows/m/w1/report.html"
+    assert window.data.path == f"{here}/snapshots/window-0a"
+    assert regression.additions(upgraded, "m")[0].snapshot.path == f"{here}/snapshots/window-0a"
+    request = requests.find(upgraded, "r1")
+    assert request.evidence == {"report": window.report, "first_window": "w1"}
+    held(upgraded, ask(upgraded))  # a process of today fits into its column
+    test_the_last_revision_makes_the_tables_that_the_code_knows(upgraded)
+
+
+def test_of_many_that_upgrade_at_once_all_can_use_it(ledger: Ledger, workspace: Workspace) -> None:
+    as_in_0_1_0(ledger)
+    with ThreadPoolExecutor(6) as pool:
+        opened = list(pool.map(lambda _: again(ledger, workspace), range(6)))
+    for one in opened:
+        assert requests.listing(one) == []
+
+
+def test_an_upgrade_that_fails_changes_nothing(ledger: Ledger, workspace: Workspace) -> None:
+    as_in_0_1_0(ledger)
+    with ledger._engine.begin() as connection:  # the second revision's last steps need it
+        connection.execute(text("ALTER TABLE evergreen_regressions RENAME TO moved"))
+    with pytest.raises(StackError, match="evergreen_regressions"):
+        again(ledger, workspace)
+    with ledger._engine.connect() as connection:
+        assert migrations.current(connection) == migrations.UNMARKED
+        tables = inspect(connection)
+        assert migrations.TABLE not in tables.get_table_names()
+        columns = {one["name"]: one["type"] for one in tables.get_columns("evergreen_leases")}
+        assert columns["process"].length == 60
+
+
+def test_a_ledger_of_a_later_release_is_refused_in_one_line(
+    ledger: Ledger, workspace: Workspace
+) -> None:
+    with ledger._engine.begin() as connection:
+        later = f"UPDATE {migrations.TABLE} SET version_num = '0099'"  # noqa: S608
+        connection.execute(text(later))
+    with pytest.raises(StackError) as caught:
+        again(ledger, workspace)
+    assert "0099" in str(caught.value)
+    assert migrations.HEAD in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -13,8 +13,9 @@ from typing import Annotated
 import typer
 
 from data_contracts.errors import EvergreenError
+from data_contracts.permissions import keep_private
 from data_contracts.workspace import Workspace
-from flows.cli import data, demo, drift, export, models, pipeline, regression, review, stack
+from flows.cli import backup, data, demo, drift, export, models, pipeline, regression, review, stack
 from infra.local import environment
 
 app = typer.Typer(
@@ -45,10 +46,17 @@ app.command("status")(stack.status)
 app.command("plan")(pipeline.plan)
 app.command("join")(pipeline.join)
 app.command("config")(pipeline.config)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
+
+
+# These say what is wrong with a home, or take or bring a whole one.
+WITHOUT_HOME = {"config", "backup", "restore"}
 
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     if version:
@@ -56,6 +64,15 @@ def _root(
 
         typer.echo(metadata.version("evergreen-llm"))
         raise typer.Exit
+    workspace = Workspace.current()
+    if (
+        context.invoked_subcommand not in WITHOUT_HOME
+        and workspace.home.is_dir()
+        and "--help" not in sys.argv
+    ):
+        from tasks.home.opening import open_home
+
+        open_home(workspace)  # before a server reads what is in it
 
 
 def main() -> None:
@@ -63,6 +80,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     # The folder is made when there is something to put in it, not for `--help`.
     warnings.filterwarnings("ignore", message="Failed to create the Prefect home directory")
+    keep_private()
     os.environ.update(environment(Workspace.current()))
     sys.exit(run())
 

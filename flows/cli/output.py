@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.table import Table
 
 from data_contracts.errors import ConfigError
+from data_contracts.workspace import located
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -25,7 +26,19 @@ console = Console(highlight=False, soft_wrap=False)
 
 
 def show_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, default=str))
+    print(json.dumps(_with_places(value), indent=2, default=str))
+
+
+def _with_places(value: Any) -> Any:
+    """The value with the places that its models give relative to the home as they are now."""
+    if isinstance(value, str):
+        try:
+            return located(value)
+        except ValueError:  # a text that only looks like one
+            return value
+    if isinstance(value, dict):
+        return {key: _with_places(part) for key, part in value.items()}
+    return [_with_places(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def show_table(title: str, rows: Sequence[dict[str, Any]]) -> None:

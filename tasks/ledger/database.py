@@ -26,10 +26,14 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from data_contracts.databases import database_url, without_password
 from data_contracts.errors import StackError
 from data_contracts.workspace import Workspace
+from tasks.home.opening import open_home
+from tasks.ledger.migrations import HEAD, UnknownRevision, upgrade
 
 BUSY_SECONDS = 60
 
@@ -56,6 +60,24 @@ class Moment(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:  # noqa: ARG002
         return None if value is None else value.replace(tzinfo=UTC) if not value.tzinfo else value
+
+
+class database_clock(FunctionElement[datetime]):  # noqa: N801 - reads as a function of SQL
+    """The time by the database's clock: the same for all machines that use one ledger."""
+
+    type = Moment()
+    inherit_cache = True
+
+
+@compiles(database_clock, "sqlite")
+def _sqlite_clock(_element: Any, _compiler: Any, **_: Any) -> str:
+    return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+
+
+@compiles(database_clock, "postgresql")
+def _postgres_clock(_element: Any, _compiler: Any, **_: Any) -> str:
+    # CURRENT_TIMESTAMP is the transaction's start, which may have waited for another's end.
+    return "clock_timestamp()"
 
 
 metadata = MetaData()
@@ -100,7 +122,7 @@ leases = Table(
     Column("model", String(200), primary_key=True),
     Column("token", String(40), nullable=False),
     Column("host", String(200), nullable=False),
-    Column("process", String(60), nullable=False),
+    Column("process", String(200), nullable=False),
     Column("what", String(200), nullable=False),
     Column("seen_at", Moment, nullable=False),
 )
@@ -181,17 +203,24 @@ files = Table(
 
 
 class Ledger:
-    """An open ledger. Cheap to make; its tables are made when they are missing."""
+    """An open ledger. Cheap to make; its tables are made or upgraded where that is needed."""
 
     def __init__(self, settings: LedgerSettings, workspace: Workspace) -> None:
-        """Raises StackError: the database cannot be used."""
+        """Raises StackError: the database cannot be used, or a later Evergreen has upgraded it."""
+        open_home(workspace)
         url = settings.url or f"sqlite:///{workspace.home / 'ledger.db'}"
         try:
             self._engine = _engine(database_url(url))
             with self._engine.begin() as connection:
                 if not self.is_sqlite:  # two that make the tables at once would collide
                     connection.execute(text("SELECT pg_advisory_xact_lock(20261124)"))
-                metadata.create_all(connection)
+                upgrade(connection)
+        except UnknownRevision as error:
+            raise StackError(
+                f"the ledger at {without_password(url)} is of revision {error.revision}, and this"
+                f" Evergreen knows revisions up to {HEAD}",
+                "upgrade Evergreen here as on the machine that upgraded the ledger",
+            ) from error
         except (SQLAlchemyError, ImportError) as error:
             raise StackError(
                 f"the ledger at {without_password(url)} cannot be used"

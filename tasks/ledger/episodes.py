@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import Connection, delete, insert, select, update
 
 from data_contracts.snapshots import Snapshot
+from data_contracts.workspace import HomePath
 from tasks.drift.compare import DriftVerdict
 from tasks.ledger.database import Ledger, episodes, files, now, requests, seen, windows
 from tasks.ledger.requests import Request, ask
@@ -53,8 +54,8 @@ class JudgedWindow(BaseModel):
     verdict: DriftVerdict
     strong: bool
     snapshot: str
-    features: str
-    report: str
+    features: HomePath
+    report: HomePath
 
     @property
     def data(self) -> Snapshot:

@@ -1,25 +1,24 @@
 """Leases: who retrains a model now. At most one run holds a model's lease.
 
-A run on this machine is alive while its process is; one on another machine while its
-heartbeat is heard. Its token fences it off: a run that was taken for dead and wakes up
-again finds that it may not promote.
+A run of this host, boot and PID namespace is alive while its process is, whatever the clock says.
+Any other (on another machine, in another container, written by Evergreen 0.1.0) is alive while its
+heartbeat is heard, by the clock of the database. Its token fences it off: a run that was taken for
+dead and wakes up again finds that it may not promote.
 """
 
-import os
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
-import psutil
 from sqlalchemy import Connection, delete, insert, select, update
 
 from data_contracts.errors import StackError
-from tasks.ledger.database import Ledger, leases, now
+from data_contracts.process_identity import ProcessIdentity
+from tasks.ledger.database import Ledger, database_clock, leases
 
 BEAT_SECONDS = 10.0
-CLOCK_SECONDS = 5.0
 
 
 def holder(connection: Connection, model: str) -> str | None:
@@ -30,14 +29,15 @@ def holder(connection: Connection, model: str) -> str | None:
 
 def take(connection: Connection, model: str, token: str, what: str) -> None:
     """Take a free lease; call inside a transaction of the model."""
+    process = ProcessIdentity.current()
     connection.execute(
         insert(leases).values(
             model=model,
             token=token,
-            host=socket.gethostname(),
-            process=_process(os.getpid()),
+            host=process.host,
+            process=str(process),
             what=what,
-            seen_at=now(),
+            seen_at=database_clock(),
         )
     )
 
@@ -53,11 +53,7 @@ def drop_dead(connection: Connection, model: str, stale_seconds: float) -> None:
     row = connection.execute(select(leases).where(leases.c.model == model)).one_or_none()
     if row is None:
         return
-    if row.host == socket.gethostname():
-        alive = _is_alive(row.process)
-    else:
-        alive = now() - row.seen_at < timedelta(seconds=stale_seconds)
-    if not alive:
+    if not _is_alive(connection, row, stale_seconds):
         release(connection, model, row.token)
 
 
@@ -86,7 +82,7 @@ def heartbeat(ledger: Ledger, model: str, token: str) -> Iterator[None]:
         while not done.wait(BEAT_SECONDS):
             try:
                 with ledger.transaction(model) as connection:
-                    connection.execute(update(leases).where(mine).values(seen_at=now()))
+                    connection.execute(update(leases).where(mine).values(seen_at=database_clock()))
             except Exception:  # noqa: BLE001, S112 - a database that is away now may be back later
                 continue
 
@@ -99,17 +95,11 @@ def heartbeat(ledger: Ledger, model: str, token: str) -> Iterator[None]:
         thread.join()
 
 
-def _process(pid: int) -> str:
-    """A process's id and birth, so that a later one with the same id is another one."""
-    return f"{pid}:{psutil.Process(pid).create_time():.1f}"
-
-
-def _is_alive(process: str) -> bool:
-    pid, born = process.split(":")
-    try:
-        found = psutil.Process(int(pid))
-        # The clock may have been set since; nobody reaped yet is dead all the same.
-        same = abs(found.create_time() - float(born)) < CLOCK_SECONDS
-        return same and found.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+def _is_alive(connection: Connection, row: Any, stale_seconds: float) -> bool:
+    # Evergreen 0.1.0 wrote a process down as PID:TIME, which says too little.
+    process = ProcessIdentity.parse(row.host, row.process)
+    fate = process.fate() if process is not None else "unknown"
+    if fate == "unknown":
+        now = connection.execute(select(database_clock())).scalar_one()
+        return bool(now - row.seen_at < timedelta(seconds=stale_seconds))
+    return fate == "alive"

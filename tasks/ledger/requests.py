@@ -23,6 +23,7 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from data_contracts.digests import digest_json
 from data_contracts.errors import StackError
+from data_contracts.workspace import located, stored
 from tasks.ledger import leases
 from tasks.ledger.database import Ledger, episodes, history, now, promotions, requests
 
@@ -97,7 +98,11 @@ class Request(BaseModel):
 
     @classmethod
     def of(cls, row: Any) -> Self:
-        return cls.model_validate({**row._mapping, "evidence": json.loads(row.evidence)})
+        evidence = {
+            name: located(value) if isinstance(value, str) else value
+            for name, value in json.loads(row.evidence).items()
+        }
+        return cls.model_validate({**row._mapping, "evidence": evidence})
 
 
 class Event(BaseModel):
@@ -161,7 +166,12 @@ def ask(
             reason=reason,
             requested_at=now(),
             updated_at=now(),
-            evidence=json.dumps(evidence),
+            evidence=json.dumps(
+                {
+                    name: stored(value) if isinstance(value, str) else value
+                    for name, value in evidence.items()
+                }
+            ),
         )
     )
     _note(connection, identifier, "requested", reason, None)

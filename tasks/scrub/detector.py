@@ -13,7 +13,7 @@ from data_contracts.digests import digest_folder, digest_json
 from data_contracts.errors import ModelError
 from data_contracts.partial import partial_folder, publish
 from data_contracts.policy import ScrubPolicy
-from data_contracts.workspace import Workspace
+from data_contracts.workspace import HomePath, Workspace
 from models.spec import DetectorTraining
 from tasks.progress import StageProgress
 from tasks.stage import stage_task
@@ -33,7 +33,7 @@ class BuiltDetector(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    path: str
+    path: HomePath
     digest: str
 
 

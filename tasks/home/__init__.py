@@ -1,0 +1,1 @@
+"""The home as a whole: opened, upgraded, moved, backed up and restored."""
