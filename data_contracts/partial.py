@@ -1,4 +1,4 @@
-"""Folders that are made under another name and renamed when whole."""
+"""Files and folders that are made under another name and renamed when whole."""
 
 import os
 import shutil
@@ -19,6 +19,23 @@ def publish(partial: Path, final: Path) -> None:
     """Make a finished folder visible under its own name, in one step."""
     partial.chmod(0o755)
     partial.rename(final)
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Replace `file` in one step: a reader finds the old text or the new one.
+
+    Raises:
+        OSError: it cannot be written; what was there is as before.
+    """
+    partial = file.with_name(f"{PREFIX}{os.getpid()}-{file.name}")
+    try:
+        with partial.open("w", encoding="utf-8") as new:
+            new.write(text)
+            new.flush()
+            os.fsync(new.fileno())  # some disks tell only now that they are full
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def remove_abandoned(root: Path) -> None:

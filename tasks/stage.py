@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from prefect.assets import Asset, AssetProperties, materialize
@@ -21,6 +22,7 @@ from pydantic import BaseModel
 
 from data_contracts.code_version import code_version
 from data_contracts.digests import Json, digest_json
+from data_contracts.disk import disk_error, disk_errors
 from data_contracts.errors import EvergreenError
 from data_contracts.workspace import Workspace
 
@@ -141,6 +143,11 @@ def stage_task(
     )
 
     def decorate(function: Callable[P, R]) -> MaterializingTask[P, R]:
+        @wraps(function)
+        def stage(*args: P.args, **kwargs: P.kwargs) -> R:
+            with disk_errors(Workspace.current().home):
+                return function(*args, **kwargs)
+
         return materialize(
             asset,
             by="evergreen",
@@ -153,7 +160,7 @@ def stage_task(
             retry_delay_seconds=RETRY_SECONDS[:retries] or None,
             retry_jitter_factor=0.5 if retries else None,
             retry_condition_fn=_worth_retrying,
-        )(function)
+        )(stage)
 
     return decorate
 
@@ -167,7 +174,10 @@ class OneLineUserErrors(logging.Filter):
     """Drop the traceback of errors that the user can act on; their message says it all."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], EvergreenError):
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None:
+            return True
+        if isinstance(error, EvergreenError) or disk_error(error, Workspace.current().home):
             record.exc_info = None
         return True
 

@@ -4,7 +4,6 @@ Commands import what they need when they run, so that `--help` is quick and the
 environment is in place before Prefect and MLflow read it.
 """
 
-import errno
 import os
 import sys
 import warnings
@@ -12,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from data_contracts.disk import disk_error
 from data_contracts.errors import EvergreenError
 from data_contracts.workspace import Workspace
 from flows.cli import data, demo, drift, export, models, pipeline, regression, review, stack
@@ -68,25 +68,25 @@ def main() -> None:
 
 
 def run() -> int:
+    home = Workspace.current().home
     try:
         # Without standalone mode typer.Exit(code) comes back as the return value.
         code = app(standalone_mode=False)
         return code if isinstance(code, int) else 0
     except EvergreenError as error:
+        error = disk_error(error, home) or error
         return _fail(str(error), error.exit_code)
     except typer.Abort:
         return _fail("stopped -- run the same command again to go on where it was", 130)
     except KeyboardInterrupt:
         return _fail("stopped -- run the same command again to go on where it was", 130)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _fail("no disk space left -- free some, then run the same command again", 1)
-        if isinstance(error, BrokenPipeError):
-            return 0
-        raise
+    except BrokenPipeError:
+        return 0
     except Exception as error:
         if hasattr(error, "format_message"):  # click's usage errors
             return _fail(f"{error.format_message()} -- see `evergreen --help`", 2)
+        if problem := disk_error(error, home):
+            return _fail(str(problem), problem.exit_code)
         raise
 
 
