@@ -22,9 +22,9 @@ def home_key(workspace: Workspace, name: str) -> bytes:
     Raises:
         StackError: it can be neither read nor made.
     """
-    file = workspace.keys / name
+    file = workspace.key_folder / name
     try:
-        workspace.keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+        workspace.key_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not file.exists():
             _create(file)
         key = bytes.fromhex(file.read_text(encoding="ascii").strip())

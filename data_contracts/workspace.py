@@ -51,7 +51,7 @@ class Workspace(BaseModel):
         return self.home / "models"
 
     @property
-    def keys(self) -> Path:
+    def key_folder(self) -> Path:
         """Secrets of this home, readable by its owner only."""
         return self.home / "keys"
 

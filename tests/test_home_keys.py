@@ -19,9 +19,9 @@ def test_a_key_stays_and_is_for_its_owner_alone(workspace: Workspace) -> None:
         os.umask(before)
     assert len(key) == 32
     assert home_key(workspace, "rows") == key
-    assert stat.S_IMODE((workspace.keys / "rows").stat().st_mode) == 0o600
-    assert stat.S_IMODE(workspace.keys.stat().st_mode) == 0o700
-    assert [file.name for file in workspace.keys.iterdir()] == ["rows"]
+    assert stat.S_IMODE((workspace.key_folder / "rows").stat().st_mode) == 0o600
+    assert stat.S_IMODE(workspace.key_folder.stat().st_mode) == 0o700
+    assert [file.name for file in workspace.key_folder.iterdir()] == ["rows"]
 
 
 def test_names_and_homes_have_keys_of_their_own(workspace: Workspace) -> None:
@@ -39,8 +39,8 @@ def test_all_who_ask_at_once_get_one_key(workspace: Workspace) -> None:
 
 @pytest.mark.parametrize("content", ["", "abcd\n", "not hexadecimal\n"])
 def test_a_damaged_key_is_told_and_not_replaced(workspace: Workspace, content: str) -> None:
-    workspace.keys.mkdir()
-    (workspace.keys / "rows").write_text(content)
+    workspace.key_folder.mkdir()
+    (workspace.key_folder / "rows").write_text(content)
     with pytest.raises(StackError, match="key"):
         home_key(workspace, "rows")
-    assert (workspace.keys / "rows").read_text() == content
+    assert (workspace.key_folder / "rows").read_text() == content
