@@ -69,9 +69,27 @@ def disk_error(error: BaseException, home: Path) -> DiskError | None:
     return unwritable(home)
 
 
+def require_writable(home: Path) -> None:
+    """Raises DiskError: nothing may be written below a folder, or where it is to be made."""
+    folder = existing(home)
+    if os.access(folder, os.W_OK | os.X_OK):
+        return
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        raise _read_only(folder)
+    raise DiskError(
+        f"{folder} may not be written",
+        "change its owner or its permissions, or set EVERGREEN_HOME to a folder you own",
+    )
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the one in which it would be made."""
+    return next(one for one in (folder, *folder.parents) if one.exists())
+
+
 def unwritable(home: Path) -> DiskError | None:
     """Why the disk of a folder cannot be written, found by trying; None if it can."""
-    folder = next(one for one in (home, *home.parents) if one.exists())
+    folder = existing(home)
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(bytes(PROBE_BYTES))

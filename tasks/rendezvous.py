@@ -97,7 +97,10 @@ def require_private(address: str, *, public: bool) -> None:
     Raises:
         ConfigError: the host is unknown, or one of its addresses is not private.
     """
-    host = address.rpartition(":")[0].strip("[]")
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if not 0 < int(port) < 1 << 16:
+        raise ConfigError(f"train.rendezvous: there is no port {port}", "choose one below 65536")
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:

@@ -1,4 +1,4 @@
-"""A small disk of its own: a tmpfs, which can shrink to what it holds, grow, and become read-only."""
+"""A disk of its own: a tmpfs, which can shrink to what it holds, grow, and be read-only."""
 
 import shutil
 import subprocess

@@ -83,4 +83,3 @@ def address_of(one: "psutil._common.sconn") -> str:
 def is_local(address: str) -> bool:
     """A path of the file system, guarded by its folder, or an address of the loopback interface."""
     return address.startswith("/") or ip_address(address.split()[0]).is_loopback
-

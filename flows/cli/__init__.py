@@ -7,11 +7,13 @@ environment is in place before Prefect and MLflow read it.
 import os
 import sys
 import warnings
-from typing import Annotated
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
-from data_contracts.disk import disk_error
+from data_contracts.disk import disk_error, require_writable
 from data_contracts.errors import EvergreenError
 from data_contracts.workspace import Workspace
 from flows.cli import data, demo, drift, export, models, pipeline, regression, review, stack
@@ -45,6 +47,26 @@ app.command("status")(stack.status)
 app.command("plan")(pipeline.plan)
 app.command("join")(pipeline.join)
 app.command("config")(pipeline.config)
+
+# These look at files, settings or the machine and write nothing.
+WITHOUT_HOME = ("config", "doctor", "validate")
+
+
+def in_home(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command, refused where EVERGREEN_HOME cannot be written: it would end halfway."""
+
+    @wraps(command)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        require_writable(Workspace.current().home)
+        return command(*args, **kwargs)
+
+    return checked
+
+
+for _commands in (app, models.app, regression.app):
+    for _command in _commands.registered_commands:
+        if _command.callback is not None and _command.name not in WITHOUT_HOME:
+            _command.callback = in_home(_command.callback)
 
 
 @app.callback()
