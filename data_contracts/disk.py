@@ -42,12 +42,19 @@ def disk_error(error: BaseException, home: Path) -> DiskError | None:
     """What is wrong with a disk, if that is why `error` was raised; None if the disks are well.
 
     An error that a user can act on stands as it is, unless a disk caused it and it says nothing of
-    one.
+    one. Where nothing says so, the disk of `home` is tried.
 
     Args:
         error: anything that was caught.
         home: the folder that everything is written below.
     """
+    if (named := named_disk_error(error, home)) is not None:
+        return named
+    return None if isinstance(error, EvergreenError) else unwritable(home)
+
+
+def named_disk_error(error: BaseException, home: Path) -> DiskError | None:
+    """As `disk_error`, from what the error and those that led to it say alone."""
     if isinstance(error, EvergreenError) and "disk" in str(error):
         return error if isinstance(error, DiskError) else None
     for one in _causes(error):
@@ -59,14 +66,19 @@ def disk_error(error: BaseException, home: Path) -> DiskError | None:
             return _full(home)
         if number == errno.EROFS or SAYS_READ_ONLY.search(str(one)):
             return _read_only(Path(os.fsdecode(name)) if name else home)
-    if isinstance(error, EvergreenError):
-        return None
     if isinstance(error, PermissionError) and error.filename:
         return DiskError(
             f"{os.fsdecode(error.filename)}: {error.strerror}",
             "change its owner or its permissions, or run as the user it belongs to",
         )
-    return unwritable(home)
+    return None
+
+
+def says_disk(text: str, home: Path) -> DiskError | None:
+    """What is wrong with a disk, if a message of a library says so."""
+    if SAYS_FULL.search(text):
+        return _full(home)
+    return _read_only(home) if SAYS_READ_ONLY.search(text) else None
 
 
 def require_writable(home: Path) -> None:

@@ -48,7 +48,7 @@ from tasks.scrub import detector_task, scrub_task
 from tasks.scrub.audit import require
 from tasks.scrub.replace import fingerprint, secret_key
 from tasks.split import Split, split_task
-from tasks.stage import cache_hits, stage_task
+from tasks.stage import cache_hits, naming_disks, stage_task
 from tasks.train import TrainedRun, check_rendezvous, train_task
 from tasks.validate import validate_task
 
@@ -57,6 +57,7 @@ FREE_BYTES = 2 * 10**9
 
 
 @flow(name="retrain", description=__doc__, log_prints=False, validate_parameters=True)
+@naming_disks
 def retrain(
     settings: Settings, request: str | None = None, trigger: Trigger = "manual"
 ) -> RetrainReport | State[Any]:

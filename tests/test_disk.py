@@ -1,24 +1,30 @@
-"""A full or read-only disk, on a real file system: one line, nothing half-written, and on it goes."""
+"""A full or read-only disk, on a real file system: one line, and nothing half-written."""
 
 import errno
 import json
 import os
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import typer
 from safetensors.torch import save_file
 
 from data_contracts.disk import disk_error, disk_errors, require_writable, unwritable
 from data_contracts.errors import DataError, DiskError, EvergreenError
 from data_contracts.partial import write_whole
+from data_contracts.workspace import Workspace
+from flows.cli import WITHOUT_HOME, app, run
 from models import checkpoints
 from models.spec import ADAPTER, CHECKPOINTS, LOG, METRICS, Phase, StepMetrics
 from tasks.train import Event, TrainSettings, train
+from tests.commands import assert_one_line_error
 from tests.disks import Disk, mounted
 from tests.jobs import job
 
@@ -256,6 +262,7 @@ def test_a_disk_that_is_full_from_the_beginning(
 ) -> None:
     spec = job(tmp_path / "job", tiny_model, SETTINGS)
     spec = spec.model_copy(update={"output": str(disk.path / "run")})
+    (disk.path / "of-somebody-else").write_bytes(bytes(4096))
     disk.fill()
     with pytest.raises(DiskError, match="disk is full"), disk_errors(disk.path):
         train(spec, SETTINGS)
@@ -285,3 +292,77 @@ def test_a_checkpoint_that_finds_no_room_costs_the_checkpoint_only(
     assert any("without a checkpoint of step 5: the disk is full" in text for text in said)
     assert losses == pytest.approx(undisturbed, rel=1e-5)
     assert (spec.output_path / LOG).exists()
+
+
+# -- the command line ----------------------------------------------------------------
+
+
+def every_command() -> Iterator[list[str]]:
+    """What each command of the command line is called with at least."""
+
+    def walk(command: Any, path: list[str]) -> Iterator[list[str]]:
+        if hasattr(command, "commands"):
+            for name, below in command.commands.items():
+                yield from walk(below, [*path, name])
+            return
+        asked = list(path)
+        for one in command.params:
+            if one.required:
+                asked += ["1"] if one.param_type_name == "argument" else [one.opts[0], "1"]
+        yield asked
+
+    return walk(typer.main.get_command(app), [])
+
+
+def called(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> "subprocess.CompletedProcess[str]":
+    monkeypatch.setattr("sys.argv", ["evergreen", *arguments])
+    code = run()
+    out, err = capsys.readouterr()
+    return subprocess.CompletedProcess(arguments, code, out, err)
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["a home", "no home yet"])
+@pytest.mark.parametrize("arguments", every_command(), ids=" ".join)
+def test_every_command_says_in_one_line_that_the_home_is_read_only(
+    disk: Disk,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    *,
+    made: bool,
+) -> None:
+    home = disk.path / "home"
+    if made:
+        Workspace(home=home).create()
+    monkeypatch.setenv("EVERGREEN_HOME", str(home))
+    disk.make_read_only()
+    done = called(monkeypatch, capsys, *arguments)
+    if arguments[0] in WITHOUT_HOME:
+        assert "Traceback" not in done.stdout + done.stderr
+        assert done.returncode == 1 or arguments[0] != "doctor", "it finds the home well"
+        return
+    assert_one_line_error(done, "read-only", str(disk.path))
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_help_needs_no_home(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EVERGREEN_HOME", str(disk.path / "home"))
+    disk.make_read_only()
+    for arguments in ([], ["--help"], ["--version"], ["models", "--help"], ["drift", "--help"]):
+        assert called(monkeypatch, capsys, *arguments).returncode in (0, 2)
+
+
+def test_a_home_that_belongs_to_somebody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a user of no privileges sees it: the tests may run as root, whom nothing stops."""
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    done = called(monkeypatch, capsys, "status")
+    assert_one_line_error(done, "may not be written", "EVERGREEN_HOME")

@@ -4,6 +4,7 @@ Commands import what they need when they run, so that `--help` is quick and the
 environment is in place before Prefect and MLflow read it.
 """
 
+import logging
 import os
 import sys
 import warnings
@@ -18,6 +19,7 @@ from data_contracts.errors import EvergreenError
 from data_contracts.workspace import Workspace
 from flows.cli import data, demo, drift, export, models, pipeline, regression, review, stack
 from infra.local import environment
+from tasks.log_records import logging_in_one_line
 
 app = typer.Typer(
     name="evergreen",
@@ -86,6 +88,9 @@ def main() -> None:
     # The folder is made when there is something to put in it, not for `--help`.
     warnings.filterwarnings("ignore", message="Failed to create the Prefect home directory")
     os.environ.update(environment(Workspace.current()))
+    logging_in_one_line()
+    # Else Prefect writes a page to the terminal for each log line that its server cannot store.
+    logging.raiseExceptions = False
     sys.exit(run())
 
 
