@@ -49,6 +49,10 @@ class StackError(EvergreenError):
     """A local service could not be started or reached, or the machine lacks what a run needs."""
 
 
+class DiskError(EvergreenError):
+    """A disk is full, or what has to be written there may not be."""
+
+
 class RowRejected(Exception):
     """One row cannot go on. Carries the rule it broke, never its text."""
 

@@ -1,9 +1,10 @@
-"""Folders that are made under another name and renamed when whole.
+"""Files and folders that are made under another name and renamed when whole.
 
 The name of an unfinished folder says which process makes it: host, boot and PID namespace (as a
 digest), process id and start.
 """
 
+import os
 import re
 import shutil
 import tempfile
@@ -31,6 +32,23 @@ def partial_folder(root: Path | None) -> Path:
 def publish(partial: Path, final: Path) -> None:
     """Make a finished folder visible under its own name, in one step."""
     partial.rename(final)
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Replace `file` in one step: a reader finds the old text or the new one.
+
+    Raises:
+        OSError: it cannot be written; what was there is as before.
+    """
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as new:
+            new.write(text)
+            new.flush()
+            os.fsync(new.fileno())  # some disks tell only now that they are full
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def remove_abandoned(root: Path) -> None:

@@ -13,6 +13,7 @@ from flows.settings import Settings
 from flows.zombies import crash_zombies
 from tasks.ledger.database import Ledger
 from tasks.ledger.requests import Request, due
+from tasks.stage import naming_disks
 
 RETRAIN = "retrain/retrain"
 
@@ -23,6 +24,7 @@ def tag(request: Request) -> str:
 
 
 @flow(name="reconcile", description=__doc__, log_prints=False, validate_parameters=True)
+@naming_disks
 def reconcile(settings: Settings) -> list[str]:
     """Mark what died, and start every retrain that the ledger shows undone.
 

@@ -26,6 +26,7 @@ from flows.report import RetrainReport, as_markdown, facts, row_table
 from flows.settings import Settings
 from models.adapters import Adapter
 from models.base import Base, ModelSettings, resolve_base
+from models.preflight import check_positions
 from tasks import registry, tracking
 from tasks.card import model_card
 from tasks.champion import champion_task, require_same_tokenizer, trained_on
@@ -47,8 +48,8 @@ from tasks.scrub import detector_task, scrub_task
 from tasks.scrub.audit import require
 from tasks.scrub.replace import fingerprint, secret_key
 from tasks.split import Split, split_task
-from tasks.stage import cache_hits, stage_task
-from tasks.train import TrainedRun, train_task
+from tasks.stage import cache_hits, naming_disks, stage_task
+from tasks.train import TrainedRun, check_rendezvous, train_task
 from tasks.validate import validate_task
 
 # Room for a converted base model, snapshots and adapters.
@@ -56,6 +57,7 @@ FREE_BYTES = 2 * 10**9
 
 
 @flow(name="retrain", description=__doc__, log_prints=False, validate_parameters=True)
+@naming_disks
 def retrain(
     settings: Settings, request: str | None = None, trigger: Trigger = "manual"
 ) -> RetrainReport | State[Any]:
@@ -74,6 +76,7 @@ def retrain(
         EvergreenError: with the reason and the fix; nothing half-made is left behind.
     """
     started = perf_counter()
+    check_rendezvous(settings.train)
     workspace = Workspace.current()
     workspace.create(free_bytes=FREE_BYTES)
     ledger = Ledger(settings.ledger, workspace)
@@ -121,6 +124,13 @@ def run(
     validated = validate_task(scrubbed, contract, settings.contract, workspace)
     parts = split_task(validated, settings.split, workspace)
     base = base_task(settings.model, workspace)
+    check_positions(
+        base,
+        {
+            "train.max_length": settings.train.max_length,
+            "evaluate.max_length": settings.evaluate.max_length,
+        },
+    )
     if champion is not None:
         require_same_tokenizer(champion, base)
     start = champion.adapter if champion is not None and settings.train.warm_start else None

@@ -12,9 +12,11 @@ from tasks import tracking
 from tasks.ledger.database import Ledger
 from tasks.promote import Promotion
 from tasks.promote import rollback as roll_back
+from tasks.stage import naming_disks
 
 
 @flow(name="rollback", description=__doc__, log_prints=False, validate_parameters=True)
+@naming_disks
 def rollback(
     settings: Settings,
     to: str = "previous",

@@ -4,10 +4,12 @@ from prefect import flow, task
 
 from models.spec import FinetuneSpec
 from tasks.progress import StageProgress
+from tasks.stage import naming_disks
 from tasks.train import TrainSettings, following, run_job
 
 
 @flow(name="train", description=__doc__, log_prints=False, validate_parameters=True)
+@naming_disks
 def train(spec: FinetuneSpec, settings: TrainSettings) -> None:
     """Run one job. Its results are files below EVERGREEN_HOME, which the asker shares.
 

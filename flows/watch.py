@@ -31,6 +31,7 @@ from tasks.registry import LoadedVersion
 from tasks.scrub import detector_task
 from tasks.scrub.replace import secret_key
 from tasks.scrub.workers import searching
+from tasks.stage import naming_disks
 from tasks.watch import (
     KeptWindow,
     WindowAccount,
@@ -85,6 +86,7 @@ class WatchReport(BaseModel):
 
 
 @flow(name="watch", description=__doc__, log_prints=False, validate_parameters=True)
+@naming_disks
 def watch(settings: Settings, logs: str | None = None) -> WatchReport:
     """Look at the logs once and judge every window that is complete.
 

@@ -12,7 +12,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data_contracts.digests import digest_file
-from data_contracts.errors import TrainingError
 from data_contracts.partial import partial_folder, publish
 
 STATE, PROGRESS, MANIFEST = "state.safetensors", "progress.json", "manifest.json"
@@ -50,7 +49,7 @@ def save(folder: Path, progress: Progress, state: dict[str, Any]) -> None:
         state: {"weight/NAME", "exp_avg/NAME", "exp_avg_sq/NAME": float32 tensor}.
 
     Raises:
-        TrainingError: it cannot be written.
+        OSError, safetensors.SafetensorError: it cannot be written, and those before it are whole.
     """
     from safetensors.torch import save_file
 
@@ -66,11 +65,6 @@ def save(folder: Path, progress: Progress, state: dict[str, Any]) -> None:
         final = folder / f"step-{progress.step:07d}"
         shutil.rmtree(final, ignore_errors=True)  # a damaged one of the same step
         publish(partial, final)
-    except OSError as error:
-        raise TrainingError(
-            f"cannot write a checkpoint to {folder} ({error.strerror or error})",
-            "make room on its disk; the training goes on from the one before",
-        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     for old in _newest_first(folder)[KEPT:]:
@@ -83,10 +77,15 @@ def whole(folder: Path) -> Iterator[tuple[Path, Progress]]:
         try:
             manifest = Manifest.model_validate_json((one / MANIFEST).read_text(encoding="utf-8"))
             if all(digest_file(one / name) == digest for name, digest in manifest.sha256.items()):
-                text = (one / PROGRESS).read_text(encoding="utf-8")
-                yield one, Progress.model_validate_json(text)
+                yield one, _progress(one)
         except (OSError, ValueError, ValidationError):
             continue
+
+
+def at(folder: Path, step: int) -> tuple[Path, Progress]:
+    """The checkpoint of a step, which `whole` gave."""
+    checkpoint = folder / f"step-{step:07d}"
+    return checkpoint, _progress(checkpoint)
 
 
 def count(folder: Path) -> int:
@@ -99,6 +98,10 @@ def read(checkpoint: Path) -> dict[str, Any]:
 
     tensors: dict[str, Any] = load_file(checkpoint / STATE)
     return tensors
+
+
+def _progress(checkpoint: Path) -> Progress:
+    return Progress.model_validate_json((checkpoint / PROGRESS).read_text(encoding="utf-8"))
 
 
 def _newest_first(folder: Path) -> list[Path]:

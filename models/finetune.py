@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,16 @@ settle_accelerator()  # before the next import reads it
 import deepspeed
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 
+from data_contracts.disk import disk_error
 from data_contracts.errors import EvergreenError, TrainingError
+from data_contracts.partial import partial_folder, publish, remove_abandoned, write_whole
 from models import checkpoints
 from models.adapters import save_adapter
 from models.chat import Example, encode_all
 from models.checkpoints import Progress
+from models.crashes import describe_crash
 from models.engine import (
     Named,
     engine_config,
@@ -121,8 +126,13 @@ class Preempted(Exception):
     """SIGTERM came, and a checkpoint was written."""
 
 
-def finetune(spec_file: Path) -> None:
+def finetune(spec_file: Path, store: Path | None = None) -> None:
     """Train one adapter. Writes `adapter/` and `metrics.json` (last) to the spec's output.
+
+    Args:
+        spec_file: the job, a `FinetuneSpec`.
+        store: the file in which the ranks of one machine meet, new to them; where there is none
+            they meet as `torchrun` says.
 
     Raises:
         EvergreenError: with the reason; another try would end the same.
@@ -137,7 +147,7 @@ def finetune(spec_file: Path) -> None:
     say("starting the processes")
     if torch.cuda.is_available():  # before weights are loaded, which 4 bits are on the GPU
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    deepspeed.init_distributed("nccl" if torch.cuda.is_available() else "gloo", verbose=False)
+    connect(store)
 
     learn, validation = held_out(spec)
     say("loading the base model and the conversations")
@@ -151,6 +161,8 @@ def finetune(spec_file: Path) -> None:
             f" {spec.recipe.max_length} tokens",
             "raise train.max_length or check the data",
         )
+    vocabulary = int(load_config(spec.base).get_text_config().vocab_size)
+    require_known_tokens(examples, tokenizer, vocabulary)
     try:
         job = prepare(spec, examples, tokenizer)
     except torch.OutOfMemoryError as error:
@@ -176,10 +188,6 @@ def finetune(spec_file: Path) -> None:
     if dist.get_rank() == 0:
         best = job.progress.best_step or job.progress.step
         finished = job.output / CANDIDATES / f"step-{best:07d}"
-        for name in (ADAPTER, PROBE):
-            remove(job.output / name)
-        (finished / ADAPTER).rename(job.output / ADAPTER)
-        (finished / PROBE).rename(job.output / PROBE)
         losses, probe = job.progress.losses, examples[: spec.probe]
         metrics = FinetuneMetrics(
             steps=job.progress.step,
@@ -197,7 +205,7 @@ def finetune(spec_file: Path) -> None:
             validation_loss=job.progress.best_loss,
             first_loss=losses[0],
             last_loss=sum(losses[-5:]) / len(losses[-5:]),
-            probe_loss=Probe.read(job.output / PROBE).loss,
+            probe_loss=Probe.read(finished / PROBE).loss,
             probe_ids=tuple(example.id for example in probe),
             peak_memory_bytes=int(peak),
             start_seconds=start_seconds,
@@ -207,11 +215,30 @@ def finetune(spec_file: Path) -> None:
             device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             dtype=str(torch_dtype(spec.base.dtype)).removeprefix("torch."),
         )
-        (job.output / METRICS).write_text(metrics.model_dump_json(indent=2), encoding="utf-8")
+        # What takes room is written before anything moves; the file that says so moves last.
+        write_whole(finished / METRICS, metrics.model_dump_json(indent=2))
+        for name in (ADAPTER, PROBE, METRICS):
+            remove(job.output / name)
+            (finished / name).rename(job.output / name)
         for name in (CANDIDATES, CHECKPOINTS, LESS):
             remove(job.output / name)
     dist.barrier()
     dist.destroy_process_group()
+
+
+def connect(store: Path | None) -> None:
+    """Join the other ranks."""
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if store is None:
+        deepspeed.init_distributed(backend, verbose=False)
+        return
+    deepspeed.init_distributed(
+        backend,
+        init_method=f"file://{store}",
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        verbose=False,
+    )
 
 
 def prepare(spec: FinetuneSpec, examples: list[Example], tokenizer: Any) -> Job:
@@ -300,7 +327,7 @@ def take_less(job: Job) -> None:
             f"the GPU's memory does not hold the {most[0]} tokens of one conversation",
             "set train.gradient_checkpointing or train.quantize, or lower train.max_length",
         )
-    (job.output / LESS).write_text(str(sum(most) // 2), encoding="utf-8")
+    write_whole(job.output / LESS, str(sum(most) // 2))
 
 
 def last_checkpoint(
@@ -308,17 +335,18 @@ def last_checkpoint(
 ) -> tuple[Path | None, Progress, Named]:
     """The newest that is whole and fits, the same for every rank; else the beginning."""
     folder = spec.output_path / CHECKPOINTS
-    chosen: list[Any] = [None]
+    chosen = torch.tensor(-1, device=own_device())
     if dist.get_rank() == 0:
-        for checkpoint, progress in checkpoints.whole(folder):
-            chosen = [(checkpoint, progress)]
+        remove_abandoned(folder)
+        for _, progress in checkpoints.whole(folder):
+            chosen.fill_(progress.step)
             break
-        if skipped := checkpoints.count(folder) - (chosen[0] is not None):
+        if skipped := checkpoints.count(folder) - (int(chosen) >= 0):
             say(f"{skipped} checkpoints are older or damaged, and passed over")
-    dist.broadcast_object_list(chosen)
-    if chosen[0] is None:
+    dist.broadcast(chosen, src=0)
+    if int(chosen) < 0:
         return None, Progress(), {}
-    checkpoint, progress = chosen[0]
+    checkpoint, progress = checkpoints.at(folder, int(chosen))
     stored = checkpoints.read(checkpoint)
     found = {
         name.removeprefix("weight/"): tuple(one.shape)
@@ -329,7 +357,7 @@ def last_checkpoint(
         say("the checkpoint is of another model, and passed over")
         return None, Progress(), {}
     best = spec.output_path / CANDIDATES / f"step-{progress.best_step or 0:07d}"
-    if not best.exists():  # the one after it was better, but no checkpoint says so yet
+    if not (best / ADAPTER).exists():  # the one after it was better, but no checkpoint says so yet
         progress = progress.model_copy(update={"best_step": None, "best_loss": None, "worse": 0})
     say(f"going on from step {progress.step}")
     resumed_from = (*progress.resumed_from, progress.step)
@@ -378,7 +406,7 @@ def train(job: Job, stop: threading.Event, *, validating: bool) -> None:
                 say(f"stopped at step {number + 1}: {recipe.patience} validations without a best")
                 break
         if not last and (stopping or (number + 1) % recipe.checkpoint_steps == 0):
-            keep(job)
+            keep(job, needed=stopping)
         if number + 1 == first + SEEN and agreed(
             pays(recipe, seconds - before, total - number - 1, liger=job.liger)
         ):
@@ -414,11 +442,12 @@ def one_step(job: Job, number: int, rate: float, *, stopping: bool) -> tuple[flo
     total, stops = told.tolist()
     mean = total / supervised
     if not math.isfinite(mean):
-        finite = each.isfinite().tolist()
-        broken = [examples[i].id for i, batch in enumerate(own) if not finite[i] for i in batch]
-        everywhere: list[Any] = [None] * job.world
-        dist.all_gather_object(everywhere, broken)
-        where = ", ".join(sorted({one for each in everywhere for one in each})) or "none alone"
+        broken = torch.zeros(len(examples), device=engine.device)
+        for batch, finite in zip(own, each.isfinite().tolist(), strict=True):
+            if not finite:
+                broken[batch] = 1
+        dist.all_reduce(broken)
+        where = ", ".join(sorted(examples[i].id for i in broken.nonzero())) or "none alone"
         raise TrainingError(
             f"the loss became {mean} at step {number + 1}, in conversations {where}",
             "lower train.learning_rate, or look at these conversations",
@@ -445,10 +474,7 @@ def consider(job: Job, *, validating: bool) -> None:
         probe = Probe.of(job.objective.model, job.examples[: job.spec.probe])
     with gathered(job.parameters, job.recipe):
         if job.rank == 0:
-            remove(folder)
-            folder.mkdir(parents=True)
-            save_adapter(job.objective.model, folder / ADAPTER, job.spec.base)
-            probe.save(folder / PROBE)
+            save_candidate(job, folder, probe)
     job.engine.train()
     if not validating:
         return
@@ -470,14 +496,35 @@ def consider(job: Job, *, validating: bool) -> None:
                 remove(other)
 
 
-def keep(job: Job) -> None:
-    """Write a checkpoint. A disk that is full costs the checkpoint, not the training."""
+def save_candidate(job: Job, folder: Path, probe: Probe) -> None:
+    """Write the adapter and its probe, whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_folder(folder.parent)
+    try:
+        save_adapter(job.objective.model, partial / ADAPTER, job.spec.base)
+        probe.save(partial / PROBE)
+        remove(folder)
+        publish(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def keep(job: Job, *, needed: bool) -> None:
+    """Write a checkpoint. A disk that is full costs the checkpoint, not the training, unless it is
+    `needed` because the training ends with it.
+
+    Raises:
+        OSError, SafetensorError: it was needed and cannot be written.
+    """
     stored = state(job.parameters)
     if job.rank == 0:
         try:
             checkpoints.save(job.output / CHECKPOINTS, job.progress, stored)
-        except TrainingError as error:
-            say(str(error))
+        except (OSError, SafetensorError) as error:
+            if needed:
+                raise
+            problem = disk_error(error, job.output) or error
+            say(f"going on without a checkpoint of step {job.progress.step}: {problem}")
     dist.barrier()
 
 
@@ -492,9 +539,25 @@ def learning_rate(step: int, total: int, recipe: Recipe) -> float:
 
 def agreed(value: int) -> int:
     """The least that any rank says."""
-    told: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(told, value)
-    return int(min(told))
+    told = torch.tensor(value, device=own_device())
+    dist.all_reduce(told, op=dist.ReduceOp.MIN)
+    return int(told)
+
+
+def own_device() -> torch.device:
+    """Where this rank's collectives find their tensors."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def require_known_tokens(examples: list[Example], tokenizer: Any, vocabulary: int) -> None:
+    """Raises TrainingError: a conversation has a token for which the model has no embedding."""
+    for example in examples:
+        if (token := max(example.input_ids)) >= vocabulary:
+            raise TrainingError(
+                f"the token {tokenizer.convert_ids_to_tokens(token)!r} in conversation {example.id}"
+                f" has id {token}, but the model has only {vocabulary} embeddings",
+                "use the tokenizer that the model was trained with, or resize its embeddings",
+            )
 
 
 def set_rate(optimizer: Any, rate: float) -> None:
@@ -555,14 +618,19 @@ def say(text: str) -> None:
 
 
 def main() -> int:
+    spec_file, *store = map(Path, sys.argv[1:])
     try:
-        finetune(Path(sys.argv[1]))
+        finetune(spec_file, *store)
     except EvergreenError as error:
         emit(Failed(reason=error.problem, fix=error.fix))
         return error.exit_code
     except Preempted:
         say(STOPPED)
         return PREEMPTED
+    except Exception as error:  # noqa: BLE001 - whatever it is, the launcher is told
+        traceback.print_exc()
+        emit(describe_crash(error, spec_file.parent))
+        return 1
     return 0
 
 

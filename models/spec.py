@@ -11,6 +11,7 @@ from models.adapters import Adapter
 from models.base import Base
 
 METRICS = "metrics.json"
+LOG = "train.log"
 ADAPTER = "adapter"
 PROBE = "probe.safetensors"
 CHECKPOINTS = "checkpoints"
@@ -178,6 +179,19 @@ class Failed(BaseModel):
     event: Literal["failed"] = "failed"
     reason: str
     fix: str
+
+
+class Crashed(BaseModel):
+    """A rank met an error that it did not expect. Another attempt may end otherwise."""
+
+    event: Literal["crashed"] = "crashed"
+    rank: int
+    error: str = Field(description="Its type and the first line of its message.")
+    place: str = Field(description="`file:line` that raised it.")
+    incidental: bool = Field(
+        description="Whether it is about memory, or about another rank that went away: it says"
+        " nothing of what the next attempt meets."
+    )
 
 
 class FinetuneMetrics(BaseModel):

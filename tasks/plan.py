@@ -9,6 +9,7 @@ from models import plan as plans
 from models.base import ModelSettings, load_config, load_tokenizer, resolve_base, torch_dtype
 from models.chat import encode_all
 from models.plan import Machine, Plan, Work
+from models.preflight import check_model
 from tasks.ingest import IngestSettings, ingest
 from tasks.train import TrainSettings, default_processes
 
@@ -41,8 +42,10 @@ def plan(
 
     Raises:
         DataError: no row that was looked at is a conversation with an answer.
+        ConfigError, ModelError, TrainingError: no training of this model can succeed.
     """
     base = resolve_base(model, workspace.models)
+    check_model(base, settings)
     dtype = torch_dtype(base.dtype)
     tokenizer, listing = load_tokenizer(base), ingest(data)
     sample: list[tuple[str, tuple[Message, ...]]] = []

@@ -6,11 +6,11 @@ deleted or damaged since is passed over and made anew.
 """
 
 import itertools
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from prefect.assets import Asset, AssetProperties, materialize
@@ -21,8 +21,10 @@ from pydantic import BaseModel
 
 from data_contracts.code_version import code_version
 from data_contracts.digests import Json, digest_json
+from data_contracts.disk import disk_errors
 from data_contracts.errors import EvergreenError
 from data_contracts.workspace import Workspace
+from tasks.log_records import logging_in_one_line
 
 RETRY_SECONDS = [2.0, 8.0, 30.0]
 
@@ -153,9 +155,20 @@ def stage_task(
             retry_delay_seconds=RETRY_SECONDS[:retries] or None,
             retry_jitter_factor=0.5 if retries else None,
             retry_condition_fn=_worth_retrying,
-        )(function)
+        )(naming_disks(function))
 
     return decorate
+
+
+def naming_disks(function: Callable[P, R]) -> Callable[P, R]:
+    """The function of a stage or flow, that raises DiskError for whatever a disk makes fail."""
+
+    @wraps(function)
+    def named(*args: P.args, **kwargs: P.kwargs) -> R:
+        with disk_errors(Workspace.current().home):
+            return function(*args, **kwargs)
+
+    return named
 
 
 def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
@@ -163,14 +176,4 @@ def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
     return error.transient if isinstance(error, EvergreenError) else True
 
 
-class OneLineUserErrors(logging.Filter):
-    """Drop the traceback of errors that the user can act on; their message says it all."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], EvergreenError):
-            record.exc_info = None
-        return True
-
-
-for _logger in ("prefect.task_runs", "prefect.flow_runs"):
-    logging.getLogger(_logger).addFilter(OneLineUserErrors())
+logging_in_one_line()

@@ -6,26 +6,32 @@ import shutil
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from data_contracts.digests import digest_model
+from data_contracts.disk import disk_errors, unwritable
 from data_contracts.errors import TrainingError
+from data_contracts.partial import write_whole
 from data_contracts.snapshots import Snapshot
 from data_contracts.workspace import Workspace
 from models.adapters import Adapter, load_model
 from models.base import Base, load_tokenizer
 from models.chat import encode_all
 from models.memory import release
+from models.preflight import check_device, check_model
 from models.probe import Probe
 from models.spec import (
     ADAPTER,
+    LOG,
     METRICS,
     PROBE,
     STOPPED,
+    Crashed,
     Failed,
     FinetuneMetrics,
     FinetuneSpec,
@@ -36,10 +42,16 @@ from models.spec import (
 )
 from tasks import processes, tracking
 from tasks.progress import StageProgress
+from tasks.rendezvous import Rendezvous, of_machines, on_this_machine, require_private
 from tasks.split import Split
 from tasks.stage import stage_task
 
-Event: TypeAlias = Annotated[StepMetrics | Phase | Validated | Failed, Field(discriminator="event")]
+if TYPE_CHECKING:
+    import subprocess
+
+Event: TypeAlias = Annotated[
+    StepMetrics | Phase | Validated | Failed | Crashed, Field(discriminator="event")
+]
 
 # What logits may differ by, in their standard deviations, when the same adapter is read back: in
 # bfloat16 kernels round differently between shapes of a batch. A tensor that is missing or of
@@ -61,7 +73,13 @@ class TrainSettings(Recipe):
     rendezvous: str | None = Field(
         default=None,
         pattern=r"^\S+:\d+$",
-        description="`host:port` where they meet: of one of them, free, and reached by all.",
+        description="`host:port` at which the machines meet: a free port of one of them, on a"
+        " network that nobody else reaches.",
+    )
+    allow_public_rendezvous: bool = Field(
+        default=False,
+        description="Accept a rendezvous that the internet may reach. Whoever reaches it runs code"
+        " as you; only for a network that a firewall closes.",
     )
     max_restarts: int = Field(
         default=2,
@@ -134,7 +152,7 @@ def run_job(spec: FinetuneSpec, settings: TrainSettings, on_event: Callable[[Eve
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     spec_file = folder / "spec.json"
-    spec_file.write_text(spec.model_dump_json(indent=2), encoding="utf-8")
+    write_whole(spec_file, spec.model_dump_json(indent=2))
     launch(spec_file, settings, on_event)
 
 
@@ -162,28 +180,63 @@ def launch(spec_file: Path, settings: TrainSettings, on_event: Callable[[Event],
     Everything else that it prints goes to train.log beside the spec.
 
     Raises:
-        TrainingError: it cannot succeed, died too often, or was told to stop (`transient`).
+        ConfigError, ModelError: no attempt could succeed; nothing was started.
+        TrainingError: it cannot succeed, died too often or twice of the same, or was told to stop
+            (`transient`).
+        DiskError: what it writes finds no room.
     """
-    log = spec_file.parent / "train.log"
+    folder = spec_file.parent
+    spec = FinetuneSpec.model_validate_json(spec_file.read_text(encoding="utf-8"))
+    check_device(spec.recipe, settings.processes or default_processes())
+    check_model(spec.base, spec.recipe)
+    log = folder / LOG
     log.unlink(missing_ok=True)
+    deaths: list[Death] = []
     for restart in range(settings.max_restarts + 1):
-        attempt = run_once(spec_file, settings, log, on_event)
+        with disk_errors(folder):
+            attempt = run_once(spec_file, settings, log, on_event)
         if attempt.failed is not None:
             raise TrainingError(attempt.failed.reason, attempt.failed.fix)
-        if attempt.code == 0 or (spec_file.parent / METRICS).exists():
+        if attempt.code == 0 or (folder / METRICS).exists():
             return  # it may have ended although its launcher was killed
         if attempt.stopped:
             raise TrainingError(
                 "the training job was told to stop", "run it again: it goes on", transient=True
             )
-        cause = attempt.cause
+        if (problem := unwritable(folder)) is not None:
+            raise problem
+        death = attempt.death
+        if death.lasting and death in deaths:
+            raise TrainingError(
+                f"the training job fails at step {attempt.step + 1} each time: {death.cause}",
+                f"another attempt would end the same; {log} has the whole story",
+            )
+        deaths.append(death)
         if restart < settings.max_restarts:
             left = settings.max_restarts - restart
-            on_event(Phase(text=f"the job died ({cause}); it goes on, {left} restarts are left"))
+            text = f"the job died ({death.cause}); it goes on, {left} restarts are left"
+            on_event(Phase(text=text))
     raise TrainingError(
-        f"the training job failed (exit code {attempt.code}): {cause}",
+        f"the training job failed (exit code {attempt.code}): {death.cause}",
         f"see {log}; run it again to go on from the last checkpoint",
     )
+
+
+@dataclass(frozen=True)
+class Death:
+    """Why an attempt ended before its time.
+
+    Attributes:
+        cause: in words, which may name other numbers each time.
+        step: the last one that it had taken.
+        place: where an error was raised, or how the launcher put it.
+        lasting: whether the same death once more means that there will be no other.
+    """
+
+    cause: str = field(compare=False)
+    step: int
+    place: str = ""
+    lasting: bool = False
 
 
 @dataclass
@@ -191,34 +244,75 @@ class Attempt:
     """How one run of the job ended."""
 
     code: int = 0
+    step: int = 0
     failed: Failed | None = None
     stopped: bool = False
+    crashes: list[Crashed] = field(default_factory=list)
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=200))
 
     @property
-    def cause(self) -> str:
-        """A rank that was killed, the first Python exception, or the last line."""
+    def death(self) -> Death:
+        """A rank that was killed or hung, what a rank reported, or what the launcher printed."""
         if (death := DIED.search("\n".join(self.last_lines))) and int(death[2]) < 0:
-            return f"rank {death[1]} was killed by signal {-int(death[2])}"
+            return Death(f"rank {death[1]} was killed by signal {-int(death[2])}", self.step)
+        if any(line.startswith("Timeout (") for line in self.last_lines):
+            return Death("a step took longer than train.hang_seconds", self.step)
+        if self.crashes:  # that a rank went away is what its going away caused in the others
+            first = min(self.crashes, key=lambda crash: crash.incidental)
+            return Death(first.error, self.step, first.place, lasting=not first.incidental)
         for line in self.last_lines:
             text = line.split("]: ", 1)[-1] if line.startswith("[rank") else line
             if text.partition(":")[0].endswith(("Error", "Exception", "Interrupt")):
-                return text[:300]
-        return self.last_lines[-1][:300] if self.last_lines else "it printed nothing"
+                return Death(text[:300], self.step, text, lasting=True)
+        last = self.last_lines[-1][:300] if self.last_lines else "it printed nothing"
+        return Death(last, self.step)
 
 
 def run_once(
     spec_file: Path, settings: TrainSettings, log: Path, on_event: Callable[[Event], None]
 ) -> Attempt:
     """One torchrun on this machine, until it ends or says that it cannot succeed."""
+    attempt = Attempt()
+    try:
+        with rendezvous(settings, spec_file) as meeting:
+            job = start_ranks(spec_file, settings, meeting)
+            try:
+                follow(job, attempt, log, on_event)
+            finally:
+                processes.stop(job)
+    except ValidationError as error:
+        raise TrainingError("the training job printed a broken event", f"see {log}") from error
+    return attempt
+
+
+def check_rendezvous(settings: TrainSettings) -> None:
+    """Raises ConfigError: strangers could join the machines that train together."""
+    if settings.deployment is None and settings.nodes > 1 and settings.rendezvous is not None:
+        require_private(settings.rendezvous, public=settings.allow_public_rendezvous)
+
+
+def rendezvous(settings: TrainSettings, spec_file: Path) -> AbstractContextManager[Rendezvous]:
+    """Where the ranks of an attempt meet. Raises ConfigError: where others could join them."""
+    if settings.nodes == 1 or settings.rendezvous is None:
+        return on_this_machine()
+    return of_machines(
+        settings.nodes,
+        settings.rendezvous,
+        spec_file.parent.name,
+        public=settings.allow_public_rendezvous,
+    )
+
+
+def start_ranks(
+    spec_file: Path, settings: TrainSettings, meeting: Rendezvous
+) -> "subprocess.Popen[str]":
+    """One torchrun with the ranks of this machine."""
     count = settings.processes or default_processes()
-    job = processes.start(
+    return processes.start(
         [
-            *(sys.executable, "-m", "torch.distributed.run"),
-            *meeting(settings, spec_file),
-            *("--nproc-per-node", str(count)),
-            *("--log-dir", str(spec_file.parent / "torchrun")),
-            *("-m", "models.finetune", str(spec_file)),
+            *(sys.executable, "-m", "torch.distributed.run", *meeting.arguments),
+            *("--nproc-per-node", str(count), "-m", "models.finetune", str(spec_file)),
+            *([str(meeting.store)] if meeting.store else []),
         ],
         env={
             **os.environ,
@@ -227,42 +321,38 @@ def run_once(
             # DeepSpeed compiles a kernel with the ninja that is installed beside Python,
             # also where the environment is not activated.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            **meeting.environment,
         },
     )
+
+
+def follow(
+    job: "subprocess.Popen[str]", attempt: Attempt, log: Path, on_event: Callable[[Event], None]
+) -> None:
+    """Pass on what the job says until it ends, or says that it cannot succeed.
+
+    Raises:
+        pydantic.ValidationError: it printed an event that is none.
+    """
     events: TypeAdapter[Event] = TypeAdapter(Event)
-    attempt = Attempt()
-    try:
-        with log.open("a", encoding="utf-8") as file:
-            for line in job.stdout or ():
-                if not line.startswith('{"event":'):
-                    file.write(line)
-                    attempt.last_lines.append(line.strip())
-                    continue
-                event = events.validate_json(line)
-                if isinstance(event, Failed):
-                    attempt.failed = event
-                    break  # the other ranks may wait for one that has gone
-                attempt.stopped = isinstance(event, Phase) and event.text == STOPPED
-                on_event(event)
-        if attempt.failed is None:
-            attempt.code = job.wait()
-    except ValidationError as error:
-        raise TrainingError("the training job printed a broken event", f"see {log}") from error
-    finally:
-        processes.stop(job)
-    return attempt
-
-
-def meeting(settings: TrainSettings, spec_file: Path) -> list[str]:
-    """torchrun's arguments that bring the machines of a job together."""
-    if settings.nodes == 1 or settings.rendezvous is None:
-        return ["--standalone"]
-    return [
-        *("--nnodes", str(settings.nodes)),
-        *("--rdzv-backend", "c10d"),
-        *("--rdzv-endpoint", settings.rendezvous),
-        *("--rdzv-id", spec_file.parent.name),
-    ]
+    with log.open("a", encoding="utf-8") as file:
+        for line in job.stdout or ():
+            if not line.startswith('{"event":'):
+                file.write(line)
+                attempt.last_lines.append(line.strip())
+                continue
+            event = events.validate_json(line)
+            if isinstance(event, Failed):
+                attempt.failed = event
+                return  # the other ranks may wait for one that has gone
+            if isinstance(event, Crashed):
+                attempt.crashes.append(event)
+                continue
+            if isinstance(event, StepMetrics):
+                attempt.step = event.step
+            attempt.stopped = isinstance(event, Phase) and event.text == STOPPED
+            on_event(event)
+    attempt.code = job.wait()
 
 
 def check_reload(trained: Trained, spec: FinetuneSpec) -> None:
@@ -335,8 +425,8 @@ def following(
             detail = f"loss {event.loss:.3f}, {event.tokens_per_second:.0f} tokens/s"
             memory = f"{event.memory_bytes / 2**30:.1f} GB"
             progress(event.step, event.steps, f"{detail}, {memory}", event.eta_seconds)
-        else:
-            progress.say(event.text if isinstance(event, Phase) else event.reason)
+        elif isinstance(event, Phase):
+            progress.say(event.text)
 
     return follow
 

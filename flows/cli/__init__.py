@@ -4,19 +4,23 @@ Commands import what they need when they run, so that `--help` is quick and the
 environment is in place before Prefect and MLflow read it.
 """
 
-import errno
+import logging
 import os
 import sys
 import warnings
-from typing import Annotated
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
+from data_contracts.disk import disk_error, require_writable
 from data_contracts.errors import EvergreenError
 from data_contracts.permissions import keep_private
 from data_contracts.workspace import Workspace
 from flows.cli import backup, data, demo, drift, export, models, pipeline, regression, review, stack
 from infra.local import environment
+from tasks.log_records import logging_in_one_line
 
 app = typer.Typer(
     name="evergreen",
@@ -53,6 +57,26 @@ app.command("restore")(backup.restore)
 # These say what is wrong with a home, or take or bring a whole one.
 WITHOUT_HOME = {"config", "backup", "restore"}
 
+# These look at files, settings or the machine and write nothing.
+WITHOUT_HOME = ("config", "doctor", "validate")
+
+
+def in_home(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command, refused where EVERGREEN_HOME cannot be written: it would end halfway."""
+
+    @wraps(command)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        require_writable(Workspace.current().home)
+        return command(*args, **kwargs)
+
+    return checked
+
+
+for _commands in (app, models.app, regression.app):
+    for _command in _commands.registered_commands:
+        if _command.callback is not None and _command.name not in WITHOUT_HOME:
+            _command.callback = in_home(_command.callback)
+
 
 @app.callback()
 def _root(
@@ -82,29 +106,32 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="Failed to create the Prefect home directory")
     keep_private()
     os.environ.update(environment(Workspace.current()))
+    logging_in_one_line()
+    # Else Prefect writes a page to the terminal for each log line that its server cannot store.
+    logging.raiseExceptions = False
     sys.exit(run())
 
 
 def run() -> int:
+    home = Workspace.current().home
     try:
         # Without standalone mode typer.Exit(code) comes back as the return value.
         code = app(standalone_mode=False)
         return code if isinstance(code, int) else 0
     except EvergreenError as error:
+        error = disk_error(error, home) or error
         return _fail(str(error), error.exit_code)
     except typer.Abort:
         return _fail("stopped -- run the same command again to go on where it was", 130)
     except KeyboardInterrupt:
         return _fail("stopped -- run the same command again to go on where it was", 130)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _fail("no disk space left -- free some, then run the same command again", 1)
-        if isinstance(error, BrokenPipeError):
-            return 0
-        raise
+    except BrokenPipeError:
+        return 0
     except Exception as error:
         if hasattr(error, "format_message"):  # click's usage errors
             return _fail(f"{error.format_message()} -- see `evergreen --help`", 2)
+        if problem := disk_error(error, home):
+            return _fail(str(problem), problem.exit_code)
         raise
 
 

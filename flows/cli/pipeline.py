@@ -72,7 +72,9 @@ def run_retrain(settings: "Settings", api: PrefectApi) -> "RetrainReport":
     Data and settings that cannot work are refused before a server is started.
     """
     from tasks.ingest import ingest
+    from tasks.train import check_rendezvous
 
+    check_rendezvous(settings.train)
     ingest(settings.data)
     Workspace.current().create()
     with api.running():
@@ -148,11 +150,12 @@ def join(
     """
     from flows.settings import load_settings
     from models.spec import METRICS
-    from tasks.train import launch
+    from tasks.train import check_rendezvous, launch
 
     settings, workspace = load_settings(config).train, Workspace.current()
     if settings.nodes == 1:
         raise ConfigError("there is nothing to join: train.nodes is 1", "set it, and rendezvous")
+    check_rendezvous(settings)
     since, until = time.time() - 3600, time.monotonic() + 60 * minutes
     while True:
         waiting = [

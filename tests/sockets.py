@@ -1,0 +1,85 @@
+"""What processes of a test listen on, found among all sockets of this machine.
+
+Whatever a test starts inherits a variable of its own, by which it is known even where its parent
+has gone; sockets of other people's processes do not count.
+"""
+
+import os
+import threading
+import uuid
+from contextlib import suppress
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+MARK = "EVERGREEN_TESTS_SOCKETS"
+
+
+class Listening:
+    """Addresses on which processes with this mark listen while the block runs."""
+
+    def __init__(self) -> None:
+        self.mark = uuid.uuid4().hex
+        self.seen: dict[str, str] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        os.environ[MARK] = self.mark
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        del os.environ[MARK]
+        self._stop.set()
+        self._thread.join()
+
+    def now(self) -> dict[str, str]:
+        """{address: command line} of all that could be reached at this moment."""
+        found = {}
+        for one in psutil.net_connections("all"):
+            if one.pid is None or one.pid == os.getpid() or not is_open(one):
+                continue
+            with suppress(psutil.Error):  # it ended just now
+                process = psutil.Process(one.pid)
+                if process.environ().get(MARK) == self.mark:
+                    found[address_of(one)] = " ".join(process.cmdline())
+        return found
+
+    @property
+    def beyond_loopback(self) -> dict[str, str]:
+        """Those that another machine reaches, or as abstract sockets every user of this one."""
+        return {
+            address: command
+            for address, command in self.seen.items()
+            if address.startswith("@") or not is_local(address)
+        }
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.2):
+            self.seen |= self.now()
+
+
+def is_open(one: "psutil._common.sconn") -> bool:
+    """A TCP or Unix socket that takes connections, or a UDP one that takes datagrams."""
+    if not one.laddr:
+        return False
+    if isinstance(one.laddr, str):
+        return one.laddr.startswith("@") or one.type.name == "SOCK_STREAM"
+    return one.status == psutil.CONN_LISTEN or (one.type.name == "SOCK_DGRAM" and not one.raddr)
+
+
+def address_of(one: "psutil._common.sconn") -> str:
+    return one.laddr if isinstance(one.laddr, str) else f"{one.laddr.ip} {one.laddr.port}"
+
+
+def is_local(address: str) -> bool:
+    """A path of the file system, guarded by its folder, or an address of the loopback interface."""
+    return address.startswith("/") or ip_address(address.split()[0]).is_loopback
