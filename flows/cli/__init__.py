@@ -56,9 +56,8 @@ app.command("restore")(backup.restore)
 
 # These say what is wrong with a home, or take or bring a whole one.
 WITHOUT_HOME = {"config", "backup", "restore"}
-
-# These look at files, settings or the machine and write nothing.
-WITHOUT_HOME = ("config", "doctor", "validate")
+# These write nothing into a home, or make one.
+READ_ONLY = {*WITHOUT_HOME, "doctor", "validate"}
 
 
 def in_home(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,7 +73,7 @@ def in_home(command: Callable[..., Any]) -> Callable[..., Any]:
 
 for _commands in (app, models.app, regression.app):
     for _command in _commands.registered_commands:
-        if _command.callback is not None and _command.name not in WITHOUT_HOME:
+        if _command.callback is not None and _command.name not in READ_ONLY:
             _command.callback = in_home(_command.callback)
 
 
