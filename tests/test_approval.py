@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from data_contracts.workspace import Workspace
 from flows import approval
 from flows.approval import Approval, Mode, Waiting
+from tests import authorized
 from tests.asking import REASON, gate, verdict
 from tests.commands import assert_one_line_error, command, environment, evergreen, tiny_settings
 from tests.tiny import conversations, write_jsonl
@@ -66,7 +66,7 @@ def waits_for(model: str, process: "subprocess.Popen[str]", seconds: float = 60)
 
 
 def state_of(api: str, run: Waiting) -> str:
-    found: str = httpx.get(f"{api}/flow_runs/{run.id}").json()["state"]["name"]
+    found: str = authorized.get(f"{api}/flow_runs/{run.id}").json()["state"]["name"]
     return found
 
 
@@ -151,10 +151,10 @@ def test_approved_by_command(asking: Callable[..., Asking], prefect_api: str) ->
     again = evergreen("models", "reject", run.name, home=HOME)
     assert_one_line_error(again, "does not wait for approval: it is Completed", "models waiting")
     artifacts = {"flow_runs": {"id": {"any_": [str(run.id)]}}}
-    (artifact,) = httpx.post(f"{prefect_api}/artifacts/filter", json=artifacts).json()
+    (artifact,) = authorized.post(f"{prefect_api}/artifacts/filter", json=artifacts).json()
     assert (artifact["key"], artifact["data"]) == ("approval", "# What the challenger is like")
     events = {"filter": {"event": {"name": ["evergreen.approval.wanted"]}}}
-    found = httpx.post(f"{prefect_api}/events/filter", json=events).json()["events"]
+    found = authorized.post(f"{prefect_api}/events/filter", json=events).json()["events"]
     assert [event["payload"]["reason"] for event in found if _is_of(event, one.model)] == [
         run.reason
     ]
@@ -167,7 +167,7 @@ def _is_of(event: Any, model: str) -> bool:
 def test_rejected_by_command(asking: Callable[..., Asking], prefect_api: str) -> None:
     one = asking()
     run = one.waits()
-    httpx.post(f"{prefect_api}/flow_runs/{run.id}/resume", json={}).raise_for_status()
+    authorized.post(f"{prefect_api}/flow_runs/{run.id}/resume", json={}).raise_for_status()
     assert state_of(prefect_api, run) == "Paused"  # that was no answer
     answer = ("--name", "ada", "--comment", "too curt", "--json")
     done = json.loads(evergreen("models", "reject", "latest", *answer, home=HOME).stdout)
@@ -193,7 +193,7 @@ def test_a_run_that_is_cancelled_waits_no_more(
     one = asking()
     run = one.waits()
     state = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
-    httpx.post(f"{prefect_api}/flow_runs/{run.id}/set_state", json=state).raise_for_status()
+    authorized.post(f"{prefect_api}/flow_runs/{run.id}/set_state", json=state).raise_for_status()
     log = one.process.communicate(timeout=PATIENCE_SECONDS)[1]
     assert one.process.returncode != 0
     assert "this run was Cancelled while it waited for approval" in log

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from prefect.flows import load_flow_from_entrypoint
@@ -20,6 +19,7 @@ from data_contracts.workspace import Workspace
 from flows.settings import Settings
 from infra.local import COMPILED, environment, serve_deployments
 from tasks import processes
+from tests import authorized
 
 ROOT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "infra/compose.yaml").read_text("utf-8"))
@@ -205,7 +205,9 @@ def test_prefect_deploys_it(prefect_api: str, tmp_path: Path) -> None:
             timeout=120,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-    deployment = httpx.get(f"{prefect_api}/deployments/name/retrain/retrain", timeout=30).json()
+    deployment = authorized.get(
+        f"{prefect_api}/deployments/name/retrain/retrain", timeout=30
+    ).json()
     assert deployment["work_pool_name"] == "evergreen"
     assert deployment["parameters"] == {"settings": {}}
     assert [schedule["active"] for schedule in deployment["schedules"]] == [False]
@@ -213,7 +215,7 @@ def test_prefect_deploys_it(prefect_api: str, tmp_path: Path) -> None:
     for _ in range(2):
         done = subprocess.run(automate, cwd=ROOT, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
-    filtered = httpx.post(f"{prefect_api}/automations/filter", json={"limit": 100}, timeout=30)
+    filtered = authorized.post(f"{prefect_api}/automations/filter", json={"limit": 100})
     names = [found["name"] for found in filtered.json()]
     ours = [name for name in names if name.startswith("evergreen: ")]
     assert len(ours) == len(set(ours)) == 8
@@ -222,7 +224,7 @@ def test_prefect_deploys_it(prefect_api: str, tmp_path: Path) -> None:
     workspace.create()
     process = serve_deployments(workspace, prefect_api, None)
     try:
-        watch = httpx.get(f"{prefect_api}/deployments/name/watch/watch", timeout=30).json()
+        watch = authorized.get(f"{prefect_api}/deployments/name/watch/watch").json()
         assert [(one["slug"], one["active"]) for one in watch["schedules"]] == [("regular", False)]
         assert (watch["work_pool_name"], watch["path"]) == (None, ".")
     finally:
