@@ -12,10 +12,10 @@ import os
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from data_contracts.errors import StackError
 from tasks.services import HEALTH, MLFLOW
@@ -98,20 +98,30 @@ class OwnPagesOnly:
     """Refuses what pages of other origins ask: reads, writes, frames and websockets alike.
 
     A browser says where a request comes from, in Origin or in Sec-Fetch-Site. Programs send
-    neither and pass. A link on another page may still open ours.
+    neither and pass. A link on another page may still open ours. Our own pages, in turn, send
+    nothing anywhere else: Prefect's has the analytics of a third party in it.
     """
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         self._app = app
         self._origins = frozenset(origins)
+        self._policy = (
+            f"connect-src 'self' {' '.join(origins)} data: blob:;"
+            " frame-ancestors 'self'; form-action 'self'; base-uri 'self'"
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).append("Content-Security-Policy", self._policy)
+            await send(message)
+
         asks = scope["type"] in ("http", "websocket")
         if asks and self._is_foreign(scope.get("method", ""), Headers(scope=scope)):
             refusal = PlainTextResponse("Requests of other pages are refused", status_code=403)
             await refusal(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+        else:
+            await self._app(scope, receive, send_with_policy)
 
     def _is_foreign(self, method: str, headers: Headers) -> bool:
         if origins := headers.getlist("origin"):

@@ -188,6 +188,7 @@ def prefect_server(workspace: Workspace, port: int) -> Service:
             # Where the UI in a browser finds the API, and links in notifications the UI.
             "PREFECT_SERVER_UI_API_URL": f"{url}/api",
             "PREFECT_UI_URL": url,
+            "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         },
         workspace.prefect / "server.log",
     )

@@ -3,7 +3,6 @@
 import getpass
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -19,11 +18,13 @@ from flows import approval
 from flows.approval import Approval, Mode, Waiting
 from tests import authorized
 from tests.asking import REASON, gate, verdict
+from tests.browser import browser as browser
+from tests.browser import new_page, stay_logged_in
 from tests.commands import assert_one_line_error, command, environment, evergreen, tiny_settings
 from tests.tiny import conversations, write_jsonl
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser
 
 HOME = Workspace.current().home
 PATIENCE_SECONDS = 60
@@ -209,31 +210,17 @@ def test_what_does_not_wait_cannot_be_answered(prefect_api: str) -> None:
     )
 
 
-@pytest.fixture
-def page() -> Iterator["Page"]:
-    """A browser's page."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("there is no chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.set_default_timeout(30_000)
-        yield page
-        browser.close()
-
-
 @pytest.mark.parametrize(("ui", "approve"), [("old", False), ("new", True)])
 def test_answered_in_the_prefect_ui(
-    asking: Callable[..., Asking], prefect_api: str, page: "Page", ui: str, approve: bool
+    asking: Callable[..., Asking], prefect_api: str, browser: "Browser", ui: str, approve: bool
 ) -> None:
     """In both that Prefect has: its links lead to the older one, its front page to the newer."""
     # As `get_flow_run_ui_url` has it, or as one who clicks finds it.
     path = "v2/runs" if ui == "new" else "flow-runs"
     one = asking()
     run = one.waits()
+    page = new_page(browser)
+    stay_logged_in(page, os.environ["PREFECT_API_AUTH_STRING"])
     page.goto(f"{prefect_api.removesuffix('/api')}/{path}/flow-run/{run.id}")
     if ui == "new":
         page.get_by_role("button", name="Open menu").click()

@@ -139,11 +139,11 @@ def show_login(
     if as_json:
         show_json(rows)
         return
-    for row in rows:
+    one_field, two_fields = "log in with {user}:{password}", "user {user}, password {password}"
+    for row, ask in zip(rows, (one_field, two_fields), strict=True):  # as their pages ask
         console.print(f"[bold]{row['server']}:[/bold] {row['address'] or 'not up'}")
-        console.print(f"  user      {row['user']}\n  password  {row['password']}", soft_wrap=True)
-        console.print(f"  kept in   {row['file']}", markup=False, soft_wrap=True)
-    console.print("The Prefect UI takes both in one line, as `user:password`.")
+        console.print(f"  {ask.format_map(row)}", markup=False, soft_wrap=True)
+        console.print(f"  the password is in {row['file']}", markup=False, soft_wrap=True)
 
 
 def _shell_lines(running: Mapping[Name, str], logins: Mapping[Name, Login]) -> str:
