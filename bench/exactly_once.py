@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, cast
 import psutil
 
 from data_contracts.workspace import HOME_VARIABLE, Workspace
-from infra.local import Service, environment, free_port, prefect_server
+from infra.local import Service, address, environment, free_port, log_in, prefect_server
 from tasks import processes
 from tests.commands import command, tiny_settings
 from tests.logs import log_row, write_log
@@ -55,7 +55,7 @@ class Stack:
         os.environ.update(environment(self.workspace))
         os.environ[HOME_VARIABLE] = str(self.workspace.home)
         self.port = free_port()
-        os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{self.port}/api"
+        log_in(self.workspace, f"{address(self.port)}/api")
         self.logs = folder / "logs"
         self.minute = int(time.time()) // 60 - 40 * 60
         self.draw = random.Random(1)
@@ -76,13 +76,12 @@ class Stack:
 
     def start_server(self) -> None:
         self.server = prefect_server(self.workspace, self.port)
-        self.server.start(dict(os.environ))
+        self.server.start()
         self.server.wait()
 
     def kill_server(self) -> None:
         """Every process that listens for the API: not a chance to say goodbye."""
-        self._kill("server start")
-        self._kill("prefect.server")
+        self._kill("infra.guard:prefect_app")
 
     def start_runner(self) -> None:
         from infra.local import serve_deployments

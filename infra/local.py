@@ -1,19 +1,19 @@
 """The local stack: a Prefect server and an MLflow server on SQLite, on loopback ports.
 
-Nothing here imports Prefect or MLflow at the top: `environment` has to be in place first.
+Both ask for a login of this home (tasks.services) and answer nobody but programs that have it and
+their own pages (infra.guard). Nothing here imports Prefect or MLflow at the top: `environment` has
+to be in place first.
 """
 
-import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -21,13 +21,49 @@ from filelock import FileLock, Timeout
 from data_contracts.errors import StackError
 from data_contracts.workspace import HOME_VARIABLE, Workspace
 from tasks import processes
+from tasks.services import (
+    HEALTH,
+    LOOPBACK,
+    MLFLOW,
+    PREFECT,
+    Name,
+    Running,
+    answers,
+    listens,
+    login,
+    login_at,
+    running_services,
+)
 
 START_SECONDS = 180.0
+# What pyproject.toml calls infra.guard:mlflow_app.
+MLFLOW_APP = "evergreen"
 # Variables that say where compiled kernels are kept, and the folders of the cache that they name.
 COMPILED = {
     "TORCH_EXTENSIONS_DIR": "torch_extensions",
     "TRITON_CACHE_DIR": "triton",
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
+}
+# What a server takes over from the environment it is started in. Keys and tokens (of the scrub, a
+# judge, a hub, a cloud) are for the flows and stay out of it.
+INHERITED = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ"),
+        *("TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"),
+        *("PYTHONPATH", "PYTHONHOME", "PYTHONUNBUFFERED", "PYTHONUTF8", "PYTHONIOENCODING"),
+        *("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONHASHSEED", "PYTHONWARNINGS"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+        *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    }
+)
+# And each server its own settings, such as its database.
+INHERITED_SETTINGS: dict[Name, tuple[str, ...]] = {
+    PREFECT: (
+        *("PREFECT_SERVER_DATABASE_", "PREFECT_API_DATABASE_", "PREFECT_SERVER_SERVICES_"),
+        *("PREFECT_SERVER_LOGGING_", "PREFECT_LOGGING_"),
+    ),
+    MLFLOW: ("MLFLOW_SERVER_", "MLFLOW_GATEWAY_", "MLFLOW_CRYPTO_"),
 }
 
 
@@ -77,44 +113,43 @@ def is_free(port: int) -> bool:
     return True
 
 
-def answers(url: str) -> bool:
-    """Whether an HTTP GET of `url` gives 200 within two seconds."""
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - our own URLs
-            status: int = response.status
-            return status == 200
-    except (OSError, urllib.error.URLError, ValueError):
-        return False
-
-
 class Service:
-    """A server of ours: its process, where it answers, where it writes its log."""
+    """A server of ours: its process, where it answers, its environment, where it writes its log."""
 
-    def __init__(self, name: str, url: str, health: str, command: list[str], log: Path) -> None:
+    def __init__(
+        self, name: Name, url: str, command: list[str], env: Mapping[str, str], log: Path
+    ) -> None:
         self.name = name
         self.url = url
-        self.health = health
         self.log = log
         self._command = command
+        self._env = env
         self._process: subprocess.Popen[str] | None = None
 
-    def start(self, env: dict[str, str]) -> None:
+    def start(self, more: Mapping[str, str] | None = None) -> None:
+        """Start it, with `more` variables in its environment."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("a", encoding="utf-8") as log:
             self._process = processes.start(
-                self._command, env={**os.environ, **env}, cwd=str(self.log.parent), stdout=log
+                self._command,
+                env={**self._env, **(more or {})},
+                cwd=str(self.log.parent),
+                stdout=log,
             )
 
-    def wait(self) -> None:
-        """Return when it answers.
+    def wait(self) -> Running:
+        """Return when it answers: this process, not another that took its port.
 
         Raises:
             StackError: it ended, or does not answer within START_SECONDS.
         """
+        if self._process is None:
+            raise StackError(f"{self.name} was not started", "start it before waiting for it")
+        running = Running(url=self.url, pid=self._process.pid)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            if answers(self.url + self.health):
-                return
+            if answers(self.url + HEALTH[self.name]) and listens(running.pid, self.url):
+                return running
             if self.ended:
                 raise StackError(
                     f"{self.name} did not start: {self._last_line()}", f"see {self.log}"
@@ -137,33 +172,101 @@ class Service:
 
 
 def prefect_server(workspace: Workspace, port: int) -> Service:
+    url = address(port)
     return Service(
-        "the Prefect server",
-        f"http://127.0.0.1:{port}",
-        "/api/health",
+        PREFECT,
+        url,
         [
-            *(sys.executable, "-m", "prefect", "server", "start"),
-            *("--host", "127.0.0.1", "--port", str(port)),
+            *(sys.executable, "-m", "uvicorn", "--factory", "infra.guard:prefect_app"),
+            *("--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"),
         ],
+        {
+            **_server_environment(workspace, PREFECT),
+            "PREFECT_SERVER_API_AUTH_STRING": login(workspace, PREFECT).auth_string,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": _addresses(port),
+            "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+            # Where the UI in a browser finds the API, and links in notifications the UI.
+            "PREFECT_SERVER_UI_API_URL": f"{url}/api",
+            "PREFECT_UI_URL": url,
+            "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        },
         workspace.prefect / "server.log",
     )
 
 
 def mlflow_server(workspace: Workspace, port: int) -> Service:
+    """Its artifacts are below the home, so that it needs no key of a cloud.
+
+    Raises:
+        StackError: MLflow does not know of the login that stands in front of it.
+    """
+    if not metadata.entry_points(group="mlflow.app", name=MLFLOW_APP):
+        raise StackError("this installation is older than its code", "run `make install`")
     workspace.mlflow.mkdir(parents=True, exist_ok=True)
+    own = login(workspace, MLFLOW)
     return Service(
-        "the MLflow server",
-        f"http://127.0.0.1:{port}",
-        "/health",
+        MLFLOW,
+        address(port),
         [
-            *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
-            *("--host", "127.0.0.1", "--port", str(port)),
+            *(sys.executable, "-m", "mlflow", "server", "--app-name", MLFLOW_APP),
+            *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
             *("--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"),
+            *("--cors-allowed-origins", _addresses(port)),
             *("--backend-store-uri", f"sqlite:///{workspace.mlflow / 'mlflow.db'}"),
             *("--artifacts-destination", str(workspace.mlflow / "artifacts"), "--serve-artifacts"),
         ],
+        {
+            # Its runners of jobs are six processes for what Evergreen does not use.
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            **_server_environment(workspace, MLFLOW),
+            # What it asks for, and what its own jobs say.
+            "MLFLOW_TRACKING_USERNAME": own.user,
+            "MLFLOW_TRACKING_PASSWORD": own.password.get_secret_value(),
+        },
         workspace.mlflow / "server.log",
     )
+
+
+def address(port: int) -> str:
+    return f"http://{LOOPBACK[0]}:{port}"
+
+
+def _addresses(port: int) -> str:
+    """What a browser may call a server of ours."""
+    return ",".join(f"http://{host}:{port}" for host in LOOPBACK)
+
+
+def _server_environment(workspace: Workspace, name: Name) -> dict[str, str]:
+    inherited = {
+        variable: value
+        for variable, value in os.environ.items()
+        if variable in INHERITED or variable.startswith(("LC_", *INHERITED_SETTINGS[name]))
+    }
+    return inherited | environment(workspace)
+
+
+def log_in(workspace: Workspace, api_url: str) -> None:
+    """Point Prefect's client, in this process and those it starts, to an API of this home."""
+    os.environ["PREFECT_API_URL"] = api_url
+    os.environ["PREFECT_API_AUTH_STRING"] = login(workspace, PREFECT).auth_string
+    if "prefect" in sys.modules:
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()
+
+
+def reach_prefect(workspace: Workspace) -> str | None:
+    """The API for Prefect's client here: PREFECT_API_URL, or the running stack's, logged in.
+
+    An API that is not of this home is asked with what the environment says, and nothing else.
+    """
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        running = running_services(workspace).get(PREFECT)
+        url = f"{running}/api" if running else None
+    if url and login_at(workspace, url):
+        log_in(workspace, url)
+    return url
 
 
 def serve_deployments(
@@ -171,7 +274,8 @@ def serve_deployments(
 ) -> "subprocess.Popen[str]":
     """A process that registers the deployments and automations and runs what is asked of them.
 
-    Returns once it serves; its output is in `runner.log` of the workspace.
+    It logs in as this process does. Returns once it serves; its output is in `runner.log` of the
+    workspace.
 
     Raises:
         StackError: it ended instead.
@@ -229,51 +333,21 @@ def _claim(port: int) -> bool:
     return True
 
 
-# -- which services are up, for the other commands to find ---------------------------
-
-
-def record_services(workspace: Workspace, services: list[Service]) -> None:
-    """Note what is running, so that `status`, `retrain` and others use it."""
-    running = {service.name: service.url for service in services}
-    file = _record(workspace)
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(running, indent=2), encoding="utf-8")
-    partial.replace(file)
-
-
-def forget_services(workspace: Workspace) -> None:
-    _record(workspace).unlink(missing_ok=True)
-
-
-def running_services(workspace: Workspace) -> dict[str, str]:
-    """{name: URL} of the services noted that answer now."""
-    try:
-        noted: dict[str, str] = json.loads(_record(workspace).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    health = {"the Prefect server": "/api/health", "the MLflow server": "/health"}
-    return {name: url for name, url in noted.items() if answers(url + health.get(name, "/"))}
-
-
-def _record(workspace: Workspace) -> Path:
-    return workspace.home / "services.json"
-
-
 class PrefectApi:
     """A Prefect API to run flows against: PREFECT_API_URL, the running stack's, or our own.
 
-    Make one before anything imports Prefect, which reads the address on import. A
-    server of our own is up only inside `running()`; its database stays.
+    Make one before anything imports Prefect, which reads the address on import. A server of our
+    own is up only inside `running()`; its database stays.
     """
 
     def __init__(self, workspace: Workspace) -> None:
-        self._server: Service | None = None
-        running = running_services(workspace).get("the Prefect server")
-        url = os.environ.get("PREFECT_API_URL") or (running and f"{running}/api")
-        if not url:
+        self._workspace = workspace
+        self._port: int | None = None
+        url = reach_prefect(workspace)
+        if url is None:
             # The port that `up` takes too, so that links to runs stay good.
-            self._server = prefect_server(workspace, choose_port(None, 4200))
-            url = f"{self._server.url}/api"
+            self._port = choose_port(None, 4200)
+            url = f"{address(self._port)}/api"
         os.environ["PREFECT_API_URL"] = self.url = url
 
     @contextmanager
@@ -283,16 +357,19 @@ class PrefectApi:
         Raises:
             StackError: our server cannot be started.
         """
-        if self._server is None:
+        if self._port is None:
             yield
             return
-        self._server.start(dict(os.environ))
+        # Not before there is something to run: the login is a file of the home.
+        server = prefect_server(self._workspace, self._port)
+        log_in(self._workspace, self.url)
+        server.start()
         try:
-            self._server.wait()
+            server.wait()
             yield
         finally:
             _send_what_is_queued()
-            self._server.stop()
+            server.stop()
 
 
 def _send_what_is_queued() -> None:

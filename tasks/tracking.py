@@ -1,5 +1,6 @@
 """MLflow runs: one a training, found again by what it trained."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from data_contracts.errors import RegistryError
 from data_contracts.snapshots import Snapshot
 from data_contracts.workspace import Workspace
 from tasks.home.opening import open_home
+from tasks.services import MLFLOW, USER, login, login_at
 
 KEY_TAG = "evergreen.key"
 
@@ -63,6 +65,7 @@ def connect(settings: TrackingSettings, workspace: Workspace) -> Any:
     try:
         if _is_database(uri) and not uri.startswith("sqlite:"):
             _check_database(uri)
+        _log_in(uri, workspace)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
         client = mlflow.MlflowClient()
@@ -80,6 +83,21 @@ def connect(settings: TrackingSettings, workspace: Workspace) -> Any:
         ) from error
     mlflow.set_experiment(settings.experiment)
     return client
+
+
+def _log_in(uri: str, workspace: Workspace) -> None:
+    """Give MLflow's client, which takes it from the environment, the login of the home's server.
+
+    No other server is sent it.
+    """
+    user, password = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
+    if uri.startswith("http") and (own := login_at(workspace, uri)):
+        os.environ[user] = own.user
+        os.environ[password] = own.password.get_secret_value()
+    elif os.environ.get(user) == USER:
+        own = login(workspace, MLFLOW)
+        if os.environ.get(password) == own.password.get_secret_value():
+            del os.environ[user], os.environ[password]
 
 
 def _check_database(uri: str) -> None:

@@ -3,7 +3,6 @@
 import getpass
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -12,18 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from data_contracts.workspace import Workspace
 from flows import approval
 from flows.approval import Approval, Mode, Waiting
+from tests import authorized
 from tests.asking import REASON, gate, verdict
+from tests.browser import browser as browser
+from tests.browser import new_page, stay_logged_in
 from tests.commands import assert_one_line_error, command, environment, evergreen, tiny_settings
 from tests.tiny import conversations, write_jsonl
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser
 
 HOME = Workspace.current().home
 PATIENCE_SECONDS = 60
@@ -66,7 +67,7 @@ def waits_for(model: str, process: "subprocess.Popen[str]", seconds: float = 60)
 
 
 def state_of(api: str, run: Waiting) -> str:
-    found: str = httpx.get(f"{api}/flow_runs/{run.id}").json()["state"]["name"]
+    found: str = authorized.get(f"{api}/flow_runs/{run.id}").json()["state"]["name"]
     return found
 
 
@@ -151,10 +152,10 @@ def test_approved_by_command(asking: Callable[..., Asking], prefect_api: str) ->
     again = evergreen("models", "reject", run.name, home=HOME)
     assert_one_line_error(again, "does not wait for approval: it is Completed", "models waiting")
     artifacts = {"flow_runs": {"id": {"any_": [str(run.id)]}}}
-    (artifact,) = httpx.post(f"{prefect_api}/artifacts/filter", json=artifacts).json()
+    (artifact,) = authorized.post(f"{prefect_api}/artifacts/filter", json=artifacts).json()
     assert (artifact["key"], artifact["data"]) == ("approval", "# What the challenger is like")
     events = {"filter": {"event": {"name": ["evergreen.approval.wanted"]}}}
-    found = httpx.post(f"{prefect_api}/events/filter", json=events).json()["events"]
+    found = authorized.post(f"{prefect_api}/events/filter", json=events).json()["events"]
     assert [event["payload"]["reason"] for event in found if _is_of(event, one.model)] == [
         run.reason
     ]
@@ -167,7 +168,7 @@ def _is_of(event: Any, model: str) -> bool:
 def test_rejected_by_command(asking: Callable[..., Asking], prefect_api: str) -> None:
     one = asking()
     run = one.waits()
-    httpx.post(f"{prefect_api}/flow_runs/{run.id}/resume", json={}).raise_for_status()
+    authorized.post(f"{prefect_api}/flow_runs/{run.id}/resume", json={}).raise_for_status()
     assert state_of(prefect_api, run) == "Paused"  # that was no answer
     answer = ("--name", "ada", "--comment", "too curt", "--json")
     done = json.loads(evergreen("models", "reject", "latest", *answer, home=HOME).stdout)
@@ -193,7 +194,7 @@ def test_a_run_that_is_cancelled_waits_no_more(
     one = asking()
     run = one.waits()
     state = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
-    httpx.post(f"{prefect_api}/flow_runs/{run.id}/set_state", json=state).raise_for_status()
+    authorized.post(f"{prefect_api}/flow_runs/{run.id}/set_state", json=state).raise_for_status()
     log = one.process.communicate(timeout=PATIENCE_SECONDS)[1]
     assert one.process.returncode != 0
     assert "this run was Cancelled while it waited for approval" in log
@@ -209,31 +210,17 @@ def test_what_does_not_wait_cannot_be_answered(prefect_api: str) -> None:
     )
 
 
-@pytest.fixture
-def page() -> Iterator["Page"]:
-    """A browser's page."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("there is no chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.set_default_timeout(30_000)
-        yield page
-        browser.close()
-
-
 @pytest.mark.parametrize(("ui", "approve"), [("old", False), ("new", True)])
 def test_answered_in_the_prefect_ui(
-    asking: Callable[..., Asking], prefect_api: str, page: "Page", ui: str, approve: bool
+    asking: Callable[..., Asking], prefect_api: str, browser: "Browser", ui: str, approve: bool
 ) -> None:
     """In both that Prefect has: its links lead to the older one, its front page to the newer."""
     # As `get_flow_run_ui_url` has it, or as one who clicks finds it.
     path = "v2/runs" if ui == "new" else "flow-runs"
     one = asking()
     run = one.waits()
+    page = new_page(browser)
+    stay_logged_in(page, os.environ["PREFECT_API_AUTH_STRING"])
     page.goto(f"{prefect_api.removesuffix('/api')}/{path}/flow-run/{run.id}")
     if ui == "new":
         page.get_by_role("button", name="Open menu").click()

@@ -15,6 +15,7 @@ import pytest
 
 from flows.cli import run as run_command
 from infra.local import choose_port, free_port, is_free
+from tests import authorized
 from tests.commands import (
     assert_one_line_error,
     command,
@@ -256,22 +257,26 @@ def test_up_serves_deployments_and_stops_what_it_started(tiny_model: Path, tmp_p
     api = f"http://127.0.0.1:{ports[0]}/api"
     try:
         wait_for(lambda: "Ctrl-C stops everything" in log.read_text(), up)
-        assert httpx.get(f"http://127.0.0.1:{ports[1]}/").status_code == 200
+        prefect, mlflow = json.loads(evergreen("login", "--json", home=home).stdout)
+        own = (mlflow["user"], mlflow["password"])
+        assert httpx.get(mlflow["address"], auth=own).status_code == 200
         assert httpx.get(f"http://127.0.0.1:{ports[0]}/", follow_redirects=True).status_code == 200
-        wait_for(lambda: bool(httpx.post(f"{api}/deployments/filter", json={}).json()), up)
+        login = f"{prefect['user']}:{prefect['password']}"
+        assert authorized.post(f"{api}/deployments/filter", json={}, login=login).json()
 
         second = evergreen("up", home=home)
         assert_one_line_error(second, "already up")
 
         # A run of the deployment, as the UI or a schedule starts it.
-        deployment = httpx.get(f"{api}/deployments/name/retrain/retrain").json()
-        flow_run = httpx.post(
+        deployment = authorized.get(f"{api}/deployments/name/retrain/retrain", login=login).json()
+        flow_run = authorized.post(
             f"{api}/deployments/{deployment['id']}/create_flow_run",
             json={"state": {"type": "SCHEDULED"}},
+            login=login,
         ).json()
 
         def state() -> str:
-            found = httpx.get(f"{api}/flow_runs/{flow_run['id']}").json()
+            found = authorized.get(f"{api}/flow_runs/{flow_run['id']}", login=login).json()
             return str(found["state"]["type"])
 
         wait_for(lambda: state() in ("COMPLETED", "FAILED", "CRASHED"), up, seconds=400)

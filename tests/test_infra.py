@@ -1,5 +1,6 @@
 """The team server's files: read, not run, for what would break or leak when they are."""
 
+import base64
 import json
 import os
 import re
@@ -11,19 +12,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from prefect.flows import load_flow_from_entrypoint
 
 from data_contracts.workspace import Workspace
 from flows.settings import Settings
-from infra.local import COMPILED, environment, serve_deployments
+from infra import guard
+from infra.guard import parse_origins
+from infra.local import COMPILED, MLFLOW_APP, environment, serve_deployments
 from tasks import processes
+from tests import authorized
 
 ROOT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "infra/compose.yaml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+LOCAL: dict[str, Any] = yaml.safe_load((ROOT / "infra/compose.local.yaml").read_text("utf-8"))
 DOCKERFILE = (ROOT / "infra/Dockerfile").read_text("utf-8").replace("\\\n", " ")
 ENV_EXAMPLE = (ROOT / "infra/evergreen.env.example").read_text("utf-8")
 PREFECT: dict[str, Any] = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))
@@ -74,11 +78,63 @@ def test_the_example_names_every_required_variable_and_gives_none() -> None:
     assert optional == set(re.findall(r"^#(\w+)=", ENV_EXAMPLE, re.M))
 
 
-def test_ports_are_on_loopback_unless_asked() -> None:
-    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert len(ports) == 2
-    for port in ports:
+def test_only_caddy_has_ports_and_on_loopback_unless_asked() -> None:
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["caddy"]
+    assert SERVICES["caddy"]["profiles"] == ["caddy"]
+    for port in SERVICES["caddy"]["ports"]:
         assert port.startswith("${BIND_ADDRESS:-127.0.0.1}:")
+
+
+def test_without_caddy_the_servers_are_for_this_machine() -> None:
+    assert set(LOCAL["services"]) == {"prefect", "mlflow"}
+    for service in LOCAL["services"].values():
+        assert service.keys() == {"ports"}
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def given(service: str) -> dict[str, str]:
+    """The environment of a service where the env file has no more than it must."""
+    secrets = {name: f"{name}-value" for name in REQUIRED.findall("".join(texts(COMPOSE)))}
+
+    def value(text: str) -> str:
+        text = REQUIRED.sub(lambda found: secrets[found[1]], text)
+        return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+
+    return {name: value(text) for name, text in SERVICES[service]["environment"].items()}
+
+
+def test_the_servers_ask_for_a_login_and_the_services_have_it() -> None:
+    server = given("prefect")
+    assert server["PREFECT_SERVER_API_AUTH_STRING"] == "evergreen:PREFECT_PASSWORD-value"
+    assert server["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] == "true"
+    addresses = parse_origins(server["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"], "")
+    assert "https://localhost" in addresses  # Caddy's
+    for client in ("deploy", "worker"):
+        env = given(client)
+        assert env["PREFECT_API_AUTH_STRING"] == server["PREFECT_SERVER_API_AUTH_STRING"]
+        assert env["PREFECT_API_URL"].removesuffix("/api") in addresses
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        assert given("worker")[name] == given("mlflow")[name]
+    assert SERVICES["prefect"]["command"][:3] == ["uvicorn", "--factory", "infra.guard:prefect_app"]
+    assert callable(guard.prefect_app)
+
+
+def test_caddy_knows_the_logins_of_the_servers() -> None:
+    script = SERVICES["caddy"]["command"][-1].replace("$$", "$")
+    assert "exec caddy run" in script
+    shown = re.sub("exec caddy run .*", 'echo "$PREFECT_BASIC $MLFLOW_BASIC"', script)
+    env = {**given("caddy"), "PATH": os.environ["PATH"]}
+    done = subprocess.run([*SERVICES["caddy"]["entrypoint"], shown], env=env, capture_output=True)
+    logins = [base64.b64decode(one).decode() for one in done.stdout.split()]
+    assert logins == [
+        given("prefect")["PREFECT_SERVER_API_AUTH_STRING"],
+        ":".join(given("mlflow")[f"MLFLOW_TRACKING_{part}"] for part in ("USERNAME", "PASSWORD")),
+    ]
+
+
+def test_who_is_who_stays_out_of_the_repository_and_of_images() -> None:
+    for file in (".gitignore", ".dockerignore"):
+        assert "infra/caddy/users" in (ROOT / file).read_text("utf-8").splitlines()
 
 
 def test_services_wait_for_what_they_need() -> None:
@@ -93,7 +149,7 @@ def test_services_wait_for_what_they_need() -> None:
 
 def test_state_is_in_named_volumes() -> None:
     mounted = {
-        name: dict(volume.split(":") for volume in service["volumes"])
+        name: dict(volume.split(":") for volume in service["volumes"] if volume[0] != ".")
         for name, service in SERVICES.items()
         if "volumes" in service
     }
@@ -109,6 +165,9 @@ def test_mlflow_understands_its_options() -> None:
     parsed = cli.commands["server"].make_context("server", options).params
     assert parsed["serve_artifacts"] is True
     assert "mlflow:5000" in parsed["allowed_hosts"].split(",")
+    assert parsed["app_name"] == MLFLOW_APP
+    addresses = parse_origins(parsed["cors_allowed_origins"], "")
+    assert {"http://mlflow:5000", "https://${PUBLIC_HOST:-localhost}:8443"} <= set(addresses)
 
 
 def test_the_deployments_of_the_stack_are_those_of_prefect_yaml() -> None:
@@ -131,8 +190,9 @@ def test_compose_accepts_it() -> None:
     docker = shutil.which("docker")
     if not docker or subprocess.run([docker, "compose", "version"], capture_output=True).returncode:
         pytest.skip("no `docker compose` here")
-    secrets = {"POSTGRES_PASSWORD": "x", "S3_SECRET_KEY": "x"}
-    command = [docker, "compose", "-f", str(ROOT / "infra/compose.yaml"), "config", "--quiet"]
+    secrets = dict.fromkeys(REQUIRED.findall("".join(texts(COMPOSE))), "x")
+    files = ("-f", str(ROOT / "infra/compose.yaml"), "-f", str(ROOT / "infra/compose.local.yaml"))
+    command = [docker, "compose", *files, "--profile", "caddy", "config", "--quiet"]
     checked = subprocess.run(command, env=os.environ | secrets, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
 
@@ -188,7 +248,10 @@ def test_what_is_served_is_what_prefect_yaml_has() -> None:
 
 def test_prefect_deploys_it(prefect_api: str, tmp_path: Path) -> None:
     for command in (
-        ["work-pool", "create", "evergreen", "--type", "process", "--overwrite"],
+        [
+            *("work-pool", "create", "evergreen", "--type", "process", "--overwrite"),
+            *("--base-job-template", "infra/work_pool.json"),
+        ],
         ["deploy", "--all"],
     ):
         done = subprocess.run(
@@ -199,7 +262,9 @@ def test_prefect_deploys_it(prefect_api: str, tmp_path: Path) -> None:
             timeout=120,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-    deployment = httpx.get(f"{prefect_api}/deployments/name/retrain/retrain", timeout=30).json()
+    deployment = authorized.get(
+        f"{prefect_api}/deployments/name/retrain/retrain", timeout=30
+    ).json()
     assert deployment["work_pool_name"] == "evergreen"
     assert deployment["parameters"] == {"settings": {}}
     assert [schedule["active"] for schedule in deployment["schedules"]] == [False]
@@ -207,7 +272,7 @@ def test_prefect_deploys_it(prefect_api: str, tmp_path: Path) -> None:
     for _ in range(2):
         done = subprocess.run(automate, cwd=ROOT, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
-    filtered = httpx.post(f"{prefect_api}/automations/filter", json={"limit": 100}, timeout=30)
+    filtered = authorized.post(f"{prefect_api}/automations/filter", json={"limit": 100})
     names = [found["name"] for found in filtered.json()]
     ours = [name for name in names if name.startswith("evergreen: ")]
     assert len(ours) == len(set(ours)) == 8
@@ -216,7 +281,7 @@ def test_prefect_deploys_it(prefect_api: str, tmp_path: Path) -> None:
     workspace.create()
     process = serve_deployments(workspace, prefect_api, None)
     try:
-        watch = httpx.get(f"{prefect_api}/deployments/name/watch/watch", timeout=30).json()
+        watch = authorized.get(f"{prefect_api}/deployments/name/watch/watch").json()
         assert [(one["slug"], one["active"]) for one in watch["schedules"]] == [("regular", False)]
         assert (watch["work_pool_name"], watch["path"]) == (None, ".")
     finally:

@@ -6,11 +6,11 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
-import httpx
 import pytest
 
 from data_contracts.workspace import Workspace
 from tasks.sources import pii_sentences
+from tests import authorized
 from tests.commands import assert_one_line_error, evergreen, tiny_settings
 from tests.leaks import PLANTED, Lookout, content_of, leaks, leaks_in, plant
 from tests.tiny import conversations, write_jsonl
@@ -130,13 +130,13 @@ def test_mlflow_and_prefect_lead_to_each_other(run: Run) -> None:
 
 def test_every_step_is_in_prefect(run: Run, prefect_api: str) -> None:
     flow_run = {"flow_runs": {"id": {"any_": [run.report["flow_run_id"]]}}}
-    tasks = httpx.post(f"{prefect_api}/task_runs/filter", json=flow_run).json()
+    tasks = authorized.post(f"{prefect_api}/task_runs/filter", json=flow_run).json()
     assert {task["name"] for task in tasks} == {
         "ingest", "detector", "scrub", "validate", "split", "base model", "champion", "train",
         "general text", "evaluate challenger", "evaluate base", "slices", "promote",
     }  # fmt: skip
     assert {task["state"]["type"] for task in tasks} == {"COMPLETED"}
-    artifacts = httpx.post(f"{prefect_api}/artifacts/filter", json=flow_run).json()
+    artifacts = authorized.post(f"{prefect_api}/artifacts/filter", json=flow_run).json()
     found = {artifact["key"]: artifact for artifact in artifacts}
     assert {"retrain-report", "rows", "verdict", "train-progress", "scrub-progress"} <= set(found)
     assert "is champion" in found["retrain-report"]["data"]
@@ -144,7 +144,7 @@ def test_every_step_is_in_prefect(run: Run, prefect_api: str) -> None:
 
 
 def test_assets_have_lineage(run: Run, prefect_api: str) -> None:
-    found = httpx.post(
+    found = authorized.post(
         f"{prefect_api}/events/filter",
         json={"filter": {"event": {"prefix": ["prefect.asset."]}}, "limit": 50},
     ).json()["events"]

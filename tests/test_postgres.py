@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import mlflow
 import pytest
 
@@ -17,6 +16,8 @@ from infra.local import environment, free_port, prefect_server
 from models.adapters import Adapter
 from models.base import Base
 from tasks import registry, tracking
+from tasks.services import PREFECT, login
+from tests import authorized
 from tests.postgres import Postgres, execute
 from tests.postgres import postgres as postgres
 
@@ -46,9 +47,9 @@ def mlflow_forgets() -> Iterator[None]:
 def test_prefect_keeps_flow_runs_on_postgres(
     postgres: Postgres, workspace: Workspace, tmp_path: Path
 ) -> None:
-    service = prefect_server(workspace, free_port())
+    service, own = prefect_server(workspace, free_port()), login(workspace, PREFECT)
     database = postgres.url("prefect", "postgresql+asyncpg")
-    service.start(environment(workspace) | {"PREFECT_API_DATABASE_CONNECTION_URL": database})
+    service.start({"PREFECT_API_DATABASE_CONNECTION_URL": database})
     try:
         service.wait()
         api = f"{service.url}/api"
@@ -56,14 +57,20 @@ def test_prefect_keeps_flow_runs_on_postgres(
         script.write_text(FLOW, encoding="utf-8")
         ran = subprocess.run(
             [sys.executable, str(script)],
-            env={**os.environ, **environment(workspace), "PREFECT_API_URL": api},
+            env={
+                **os.environ,
+                **environment(workspace),
+                "PREFECT_API_URL": api,
+                "PREFECT_API_AUTH_STRING": own.auth_string,
+            },
             cwd=tmp_path,
             capture_output=True,
             text=True,
             timeout=60,
         )
         assert "answer 42" in ran.stdout, ran.stderr
-        (run,) = httpx.post(f"{api}/flow_runs/filter", json={}, timeout=10).json()
+        found = authorized.post(f"{api}/flow_runs/filter", json={}, login=own.auth_string)
+        (run,) = found.json()
     finally:
         service.stop()
     assert run["state_type"] == "COMPLETED"

@@ -11,7 +11,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -21,6 +20,7 @@ from data_contracts.workspace import Workspace
 from flows.settings import Settings
 from tasks import notify
 from tasks.promote import PromoteSettings, Promotion, rollback
+from tests import authorized
 from tests.killing import Killer
 from tests.registries import Registry, real_adapter, real_base
 
@@ -150,7 +150,7 @@ def wait_for(condition: Callable[[], Any]) -> Any:
 
 
 def events(api: str, name: str, model: str) -> list[dict[str, Any]]:
-    found = httpx.post(
+    found = authorized.post(
         f"{api}/events/filter",
         json={
             "filter": {

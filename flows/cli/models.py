@@ -1,7 +1,6 @@
 """`evergreen models` and `ask`: what the registry holds, and what it answers."""
 
 import getpass
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +11,7 @@ import typer
 from data_contracts.errors import RegistryError
 from data_contracts.workspace import Workspace
 from flows.cli.output import JsonFlag, console, show_json, show_table
-from infra.local import PrefectApi, running_services
+from infra.local import PrefectApi, reach_prefect
 
 if TYPE_CHECKING:
     from flows.settings import Settings
@@ -156,9 +155,7 @@ def rollback(
     Example: `evergreen models rollback --reason "answers in the wrong language"`
     """
     workspace = Workspace.current()
-    stack = running_services(workspace).get("the Prefect server")
-    if stack is not None:  # so that who listens to events hears of it
-        os.environ.setdefault("PREFECT_API_URL", f"{stack}/api")
+    reach_prefect(workspace)  # so that who listens to events hears of it
     settings, client = _connect(config)
     from flows.events import tell
     from tasks.ledger.database import Ledger

@@ -1,11 +1,12 @@
 """`evergreen up`, `status`, `doctor`: the services and the machine they run on."""
 
 import os
+import shlex
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata, util
 from pathlib import Path
 from types import FrameType
@@ -19,18 +20,27 @@ from flows.cli.output import JsonFlag, console, show_json, show_table
 from infra.local import (
     Service,
     choose_port,
-    environment,
-    forget_services,
+    log_in,
     mlflow_server,
     prefect_server,
+    serve_deployments,
+)
+from tasks.services import (
+    KEYS,
+    MLFLOW,
+    PREFECT,
+    Login,
+    Name,
+    forget_services,
+    login,
     record_services,
     running_services,
-    serve_deployments,
 )
 
 if TYPE_CHECKING:
     import subprocess
 
+UIS: dict[Name, str] = {PREFECT: "Prefect UI", MLFLOW: "MLflow UI"}
 PinnedPackages = ("torch", "prefect", "fastapi", "mlflow", "transformers", "peft", "deepspeed")
 
 
@@ -72,15 +82,14 @@ def up(
     try:
         for service in services:
             console.print(f"starting {service.name} ...")
-            service.start(environment(workspace))
-        for service in services:
-            service.wait()
-        record_services(workspace, services)
+            service.start()
+        record_services(workspace, {service.name: service.wait() for service in services})
         if only != "mlflow":
-            runner = serve_deployments(workspace, f"{services[0].url}/api", config)
+            log_in(workspace, api_url := f"{services[0].url}/api")
+            runner = serve_deployments(workspace, api_url, config)
         for service in services:
-            ui = {"the Prefect server": "Prefect UI", "the MLflow server": "MLflow UI"}
-            console.print(f"[bold]{ui[service.name]}:[/bold] {service.url}")
+            console.print(f"[bold]{UIS[service.name]}:[/bold] {service.url}")
+        console.print("To log in, see what `evergreen login` prints.")
         console.print("Ctrl-C stops everything.")
         _follow(services, runner)
     except KeyboardInterrupt:
@@ -93,6 +102,61 @@ def up(
             processes.stop(runner)
         for service in reversed(services):
             service.stop()
+
+
+def show_login(
+    shell: Annotated[
+        bool, typer.Option("--shell", help="Lines for a shell to `eval` instead.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show how to log in to the Prefect and MLflow servers of this home, and where they are.
+
+    With `eval "$(evergreen login --shell)"` the commands `prefect` and `mlflow` of this shell, and
+    workers started in it, reach them.
+
+    Example: `evergreen login`
+    """
+    workspace = Workspace.current()
+    workspace.create()
+    running = running_services(workspace)
+    logins = {name: login(workspace, name) for name in UIS}
+    if shell:
+        if not running:
+            raise StackError("nothing is up", "run `evergreen up` first")
+        print(_shell_lines(running, logins))
+        return
+    rows = [
+        {
+            "server": UIS[name],
+            "address": running.get(name),
+            "user": own.user,
+            "password": own.password.get_secret_value(),
+            "file": str(workspace.key_folder / KEYS[name]),
+        }
+        for name, own in logins.items()
+    ]
+    if as_json:
+        show_json(rows)
+        return
+    one_field, two_fields = "log in with {user}:{password}", "user {user}, password {password}"
+    for row, ask in zip(rows, (one_field, two_fields), strict=True):  # as their pages ask
+        console.print(f"[bold]{row['server']}:[/bold] {row['address'] or 'not up'}")
+        console.print(f"  {ask.format_map(row)}", markup=False, soft_wrap=True)
+        console.print(f"  the password is in {row['file']}", markup=False, soft_wrap=True)
+
+
+def _shell_lines(running: Mapping[Name, str], logins: Mapping[Name, Login]) -> str:
+    """What Prefect's and MLflow's clients read from the environment."""
+    variables = {}
+    if url := running.get(PREFECT):
+        variables["PREFECT_API_URL"] = f"{url}/api"
+        variables["PREFECT_API_AUTH_STRING"] = logins[PREFECT].auth_string
+    if url := running.get(MLFLOW):
+        variables["MLFLOW_TRACKING_URI"] = url
+        variables["MLFLOW_TRACKING_USERNAME"] = logins[MLFLOW].user
+        variables["MLFLOW_TRACKING_PASSWORD"] = logins[MLFLOW].password.get_secret_value()
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal's interface
