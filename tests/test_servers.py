@@ -409,7 +409,7 @@ def test_a_server_of_ones_own_is_asked_as_the_environment_says(
             monkeypatch.delenv("PREFECT_API_AUTH_STRING")
         assert reach_prefect(workspace) == theirs
         assert os.environ.get("PREFECT_API_AUTH_STRING") == auth_string
-    assert not workspace.keys.exists()
+    assert not workspace.key_folder.exists()
 
 
 @pytest.mark.usefixtures("mlflow_forgets")
