@@ -554,3 +554,12 @@ def test_08_alpaca_history() -> None:
     assert readings(found).unread == {}
     for one in found:
         assert [m.role for m in one.record.messages] == ["system", *["user", "assistant"] * 2]
+
+
+def test_the_rows_that_the_documentation_shows_are_read() -> None:
+    text = (DATA.parents[1] / "docs" / "data.md").read_text("utf-8")
+    shown = [line for line in text.splitlines() if line.startswith(("{", "["))]
+    found = [read_row(json.loads(line), source="s", position=0) for line in shown]
+    assert len(found) > 15
+    assert all(one.record.messages[-1].role == "assistant" for one in found)
+    assert Readings.total(one.readings for one in found).unread == {"messages.content.signature": 1}

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import count
 from pathlib import Path
 from uuid import UUID
@@ -114,7 +115,7 @@ class Scrubbing:
     """
 
     def __init__(self, record: Record, find: Find, policy: ScrubPolicy, key: bytes | None) -> None:
-        self._find = find
+        self._find = cache(find)
         self._texts = texts_of(record)
         self._replacer = Replacer(policy, [text for _, text in self._texts], key)
         self._known: dict[str, str] = {}
