@@ -37,9 +37,10 @@ from data_contracts.errors import EvergreenError, TrainingError
 from data_contracts.partial import partial_folder, publish, remove_abandoned, write_whole
 from models import checkpoints
 from models.adapters import save_adapter
-from models.chat import Example, encode_all
+from models.chat import Example
 from models.checkpoints import Progress
 from models.crashes import describe_crash
+from models.encoding import conversations, read_encoding, validation_split
 from models.engine import (
     Named,
     engine_config,
@@ -54,7 +55,7 @@ from models.kernels import SEEN, compile_layers, pays, use_liger
 from models.lora import attach_lora, fuse
 from models.memory import keep_memory, release
 from models.objective import Objective
-from models.packing import Layout, layout, steps
+from models.packing import Layout, example_steps, layout
 from models.plan import Shape, fitting_tokens, shape_of
 from models.probe import Probe
 from models.spec import (
@@ -74,7 +75,7 @@ from models.spec import (
     Validated,
     emit,
 )
-from models.validate import Validator, held_out
+from models.validate import Validator
 
 CANDIDATES = "candidates"
 # A mean loss (nats) above this many times that of guessing is an explosion.
@@ -149,18 +150,10 @@ def finetune(spec_file: Path, store: Path | None = None) -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     connect(store)
 
-    learn, validation = held_out(spec)
     say("loading the base model and the conversations")
     tokenizer = load_tokenizer(spec.base)
-    examples, report = encode_all(
-        tokenizer, ((one.id, one.messages) for one in learn), spec.recipe.max_length
-    )
-    if not examples:
-        raise TrainingError(
-            f"none of {len(report.skipped)} conversations has an assistant turn within"
-            f" {spec.recipe.max_length} tokens",
-            "raise train.max_length or check the data",
-        )
+    encoded, encoding = read_encoding(spec)
+    examples, validation = validation_split(encoded, spec.recipe.validation_share)
     vocabulary = int(load_config(spec.base).get_text_config().vocab_size)
     require_known_tokens(examples, tokenizer, vocabulary)
     try:
@@ -192,10 +185,14 @@ def finetune(spec_file: Path, store: Path | None = None) -> None:
         metrics = FinetuneMetrics(
             steps=job.progress.step,
             processes=dist.get_world_size(),
-            conversations=len(examples),
-            skipped=len(report.skipped),
-            truncated=report.truncated,
-            tokens_cut=report.tokens_cut,
+            conversations=len(conversations(examples)),
+            examples=len(examples),
+            skipped=sum(encoding.skipped.values()),
+            skipped_by=encoding.skipped,
+            changed=encoding.changed,
+            turns_cut=encoding.turns_cut,
+            truncated=encoding.truncated,
+            tokens_cut=encoding.tokens_cut,
             tokens=job.progress.tokens,
             supervised_tokens=job.progress.supervised_tokens,
             trainable_parameters=count(job.parameters),
@@ -289,7 +286,13 @@ def prepare(spec: FinetuneSpec, examples: list[Example], tokenizer: Any) -> Job:
     return Job(
         spec=spec,
         examples=examples,
-        order=steps(len(examples), recipe.batch_size, recipe.epochs, recipe.max_steps, recipe.seed),
+        order=example_steps(
+            conversations(examples),
+            recipe.batch_size,
+            recipe.epochs,
+            recipe.max_steps,
+            recipe.seed,
+        ),
         engine=engine,
         optimizer=optimizer,
         objective=objective,

@@ -247,9 +247,10 @@ class Work(BaseModel):
     def of(cls, examples: Sequence[Example], conversations: int | None = None) -> "Work":
         """As these encoded conversations are, or so many that are like them."""
         lengths = [len(example.input_ids) for example in examples]
+        different = len({example.id for example in examples})
         return cls(
-            conversations=conversations or len(examples),
-            tokens=sum(lengths) / len(lengths),
+            conversations=conversations or different,
+            tokens=sum(lengths) / different,
             supervised=sum(example.supervised for example in examples) / sum(lengths),
             longest=max(lengths),
         )
