@@ -52,7 +52,7 @@ from models.engine import (
     trained,
 )
 from models.kernels import SEEN, compile_layers, pays, use_liger
-from models.lora import attach_lora, fuse
+from models.lora import attach_lora, fuse, remarks_on
 from models.memory import keep_memory, release
 from models.objective import Objective
 from models.packing import Layout, example_steps, layout
@@ -95,6 +95,7 @@ class Job:
     parameters: Named
     budget: int
     vocabulary: int
+    remarks: tuple[str, ...]
     liger: bool
     progress: Progress
     validator: Validator | None = None
@@ -190,6 +191,7 @@ def finetune(spec_file: Path, store: Path | None = None) -> None:
             skipped=sum(encoding.skipped.values()),
             skipped_by=encoding.skipped,
             changed=encoding.changed,
+            remarks=job.remarks,
             turns_cut=encoding.turns_cut,
             truncated=encoding.truncated,
             tokens_cut=encoding.tokens_cut,
@@ -256,6 +258,9 @@ def prepare(spec: FinetuneSpec, examples: list[Example], tokenizer: Any) -> Job:
         model.enable_input_require_grads()
     seed_everything(recipe.seed)  # after loading, which draws more or less under other stages
     model = attach_lora(model, recipe, spec.start)
+    remarks = remarks_on(model)
+    if shape.rule:
+        remarks.append(f"memory is estimated by a rule of thumb ({shape.rule})")
     if recipe.zero_stage < 3:
         fuse(model)
     objective = Objective(model, tokenizer.pad_token_id, whole_head=recipe.zero_stage == 3)
@@ -276,7 +281,9 @@ def prepare(spec: FinetuneSpec, examples: list[Example], tokenizer: Any) -> Job:
     engine.eval()
     padded_because = objective.settle(examples, device, recipe.packing)
     if padded_because:
-        say(f"conversations are padded, not packed: {padded_because}")
+        remarks.append(f"conversations are padded, not packed: {padded_because}")
+    for remark in remarks:
+        say(remark)
     engine.train()
     if checkpoint is not None:
         set_rate(optimizer, 0.0)
@@ -299,6 +306,7 @@ def prepare(spec: FinetuneSpec, examples: list[Example], tokenizer: Any) -> Job:
         parameters=parameters,
         budget=agreed(tokens_at_once(spec, shape)),
         vocabulary=shape.vocabulary,
+        remarks=tuple(remarks),
         liger=liger,
         progress=progress,
     )

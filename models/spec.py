@@ -214,6 +214,9 @@ class FinetuneMetrics(BaseModel):
     changed: dict[str, int] = Field(
         default={}, description="Conversations that were adapted to the chat template, by how."
     )
+    remarks: tuple[str, ...] = Field(
+        default=(), description="What somebody may not expect of this model's training."
+    )
     examples: int = Field(
         default=0, description="A conversation whose earlier turns the template rewrites has some."
     )
