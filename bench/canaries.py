@@ -23,7 +23,7 @@ from typing import Any
 from data_contracts.records import Record
 from data_contracts.workspace import HOME_VARIABLE, Workspace
 from infra.local import environment
-from models.base import Base, ModelSettings, load_tokenizer, resolve_base
+from models.base import Base, ModelSettings, resolve_base
 from models.exposure import (
     CARD_NUMBER,
     EMAIL_ADDRESS,
@@ -36,6 +36,7 @@ from models.exposure import (
     p_value,
     plant,
 )
+from models.template import load_template
 
 COUNTS = (0, 1, 4, 16)
 KINDS = (PHONE_NUMBER, EMAIL_ADDRESS, CARD_NUMBER)
@@ -146,10 +147,10 @@ def exposures(
     data = write_records(str(workspace.snapshots), way, records, parent=None, provenance={})
     trained = train(spec_of(data, base, settings, None, workspace), settings)
     print(f"{way}: trained in {trained.metrics.train_seconds:.0f} s", flush=True)
-    model, tokenizer = load_model(base, trained.adapter), load_tokenizer(base)
+    model, template = load_model(base, trained.adapter), load_template(base)
     found = {}
     for times, made in planted.items():
-        found[times] = exposure(model, tokenizer, made, seed=SEED, candidates=options.candidates)
+        found[times] = exposure(model, template, made, seed=SEED, candidates=options.candidates)
         print(
             f"{way}: planted {times} times, {mean_bits(found[times]):.2f} bits,"
             f" ranks {[one.rank for one in found[times]]} of {options.candidates + 1},"

@@ -40,9 +40,10 @@ from data_contracts.snapshots import Snapshot, write_records
 from data_contracts.workspace import Workspace
 from flows.traffic import technical
 from models.adapters import Adapter, load_model
-from models.base import Base, ModelSettings, load_tokenizer, resolve_base
+from models.base import Base, ModelSettings, resolve_base
 from models.encoder import Encoder, EncoderSettings
 from models.generate import answer
+from models.template import load_template
 from tasks.decide import DecideSettings, Verdict, decide
 from tasks.decide.gates import default_gates
 from tasks.decide.paired import Paired
@@ -239,10 +240,10 @@ def throughput(lab: Lab, count: int = 40) -> dict[str, Any]:
         safety=LOSSES_ONLY.safety.model_copy(update={"enabled": False}),
     )  # fmt: skip
     prompts = [found[0] for r in lab.holdout.records() if (found := first_exchange(r.messages))]
-    model, tokenizer = load_model(lab.base, adapter), load_tokenizer(lab.base)
+    model, template = load_model(lab.base, adapter), load_template(lab.base)
     began = time.perf_counter()
     for prompt in prompts[:count]:
-        answer(model, tokenizer, prompt, max_new_tokens=settings.max_new_tokens)
+        answer(model, template, prompt, max_new_tokens=settings.max_new_tokens)
     plain = time.perf_counter() - began
     seconds = []
     for _ in range(2):

@@ -19,10 +19,10 @@ import psutil
 from bench.shapes import llama, random_base
 from bench.train import conversations, predict, prepared, snapshot
 from data_contracts.workspace import Workspace
-from models.base import load_tokenizer
 from models.chat import encode_all
 from models.plan import Machine, Plan, Work, plan, shape_of
 from models.spec import Recipe
+from models.template import load_template
 from tasks.plan import STATED_SHARE
 from tasks.train import TrainSettings, spec_of, train
 
@@ -58,11 +58,7 @@ def main() -> None:
                 max_steps=options.steps, validation_share=0, checkpoint_steps=10**6, **case
             )
             base = bases[size]
-            encoded, _ = encode_all(
-                load_tokenizer(base),
-                ((one.id, one.messages) for one in records),
-                settings.max_length,
-            )
+            encoded, _ = encode_all(load_template(base), records, settings.max_length)
             predicted = predict(base, encoded, settings)
             measured = train(spec_of(data, base, settings, None, here), settings).metrics
             rows.append(

@@ -36,13 +36,14 @@ from data_contracts.records import Record
 from data_contracts.snapshots import Snapshot, write_records
 from data_contracts.workspace import Workspace
 from models.adapters import load_model
-from models.base import Base, ModelSettings, load_config, load_tokenizer, resolve_base
+from models.base import Base, ModelSettings, load_config, resolve_base
 from models.chat import Example, encode_all
 from models.memory import release
 from models.packing import steps
 from models.plan import Plan, Work, flops_a_token, plan, shape_of
 from models.score import mean_loss, score
 from models.spec import StepMetrics
+from models.template import load_template
 from tasks.plan import this_machine
 from tasks.sources import chitchat_rows
 from tasks.train import TrainSettings, default_processes, spec_of, train
@@ -178,13 +179,9 @@ def main() -> None:
     )
     records = conversations(options.conversations + HELD_OUT)
     learn, held_out = records[HELD_OUT:], records[:HELD_OUT]
-    tokenizer = load_tokenizer(base)
-    encoded, _ = encode_all(
-        tokenizer, ((one.id, one.messages) for one in learn), settings.max_length
-    )
-    examples, _ = encode_all(
-        tokenizer, ((one.id, one.messages) for one in held_out), settings.max_length
-    )
+    template = load_template(base)
+    encoded, _ = encode_all(template, learn, settings.max_length)
+    examples, _ = encode_all(template, held_out, settings.max_length)
     tokens = sum(len(one.input_ids) for one in encoded)
     supervised = sum(one.supervised for one in encoded) / tokens
 
@@ -197,7 +194,7 @@ def main() -> None:
         def loss_of(load: Callable[[], Any]) -> float | None:
             if options.shape:
                 return None
-            return held_out_loss(load, examples, tokenizer.pad_token_id)
+            return held_out_loss(load, examples, template.tokenizer.pad_token_id)
 
         predicted = predict(base, encoded, settings)
         rate, most = ceiling(base, settings, supervised)

@@ -137,8 +137,15 @@ def facts(report: RetrainReport) -> dict[str, str]:
         **({"personal data": str(audited)} if audited else {}),
         "trained": f"{training.steps} steps, {training.tokens} tokens on {training.processes}"
         f" {training.device} ranks in {training.train_seconds:.0f} s",
+        **({"not learnt from": not_learnt(training)} if training.skipped else {}),
         "Data Docs": report.data_docs,
     }
+
+
+def not_learnt(training: FinetuneMetrics) -> str:
+    """Conversations that the training left out, and why."""
+    reasons = "; ".join(f"{count}: {reason}" for reason, count in training.skipped_by.items())
+    return f"{training.skipped} conversations ({reasons})"
 
 
 def as_markdown(report: RetrainReport) -> str:
@@ -174,11 +181,16 @@ def as_markdown(report: RetrainReport) -> str:
                     "tokens/s": round(training.tokens_per_second),
                     "first loss": round(training.first_loss, 3),
                     "last loss": round(training.last_loss, 3),
-                    "conversations cut": training.truncated,
+                    "conversations": training.conversations,
+                    "skipped": training.skipped,
+                    "cut": training.truncated,
                     "seconds": round(training.train_seconds),
                 }
             ]
         ),
+        _counts("Conversations not learnt from, by the reason", training.skipped_by),
+        _counts("Conversations adapted to the chat template", training.changed),
+        "\n".join(f"- {remark}" for remark in training.remarks),
         "## Sample answers",
         _samples(report.evaluation),
         "## Where it is",

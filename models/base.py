@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from data_contracts.digests import digest_file, digest_json
 from data_contracts.errors import ModelError
@@ -36,6 +36,16 @@ TOKENIZER_PATTERNS = (
     "chat_template*",
 )
 
+# What transformers' apply_chat_template takes for itself.
+RESERVED = frozenset(
+    {
+        "add_generation_prompt", "chat_template", "continue_final_message", "conversation",
+        "documents", "max_length", "messages", "padding", "return_assistant_tokens_mask",
+        "return_dict", "return_tensors", "sanitize_control_tokens", "tokenize",
+        "tokenizer_kwargs", "tools", "truncation",
+    }
+)  # fmt: skip
+
 DtypeName = Literal["auto", "bfloat16", "float16", "float32"]
 
 
@@ -55,10 +65,28 @@ class ModelSettings(BaseModel):
         default="auto",
         description="Number format of the weights; `auto` is bfloat16 where the hardware has it.",
     )
+    chat_template_kwargs: dict[str, JsonValue] = Field(
+        default={},
+        description="Variables for the chat template, such as `{enable_thinking: false}`: the same"
+        " in training, evaluation and generation, and written into the model card.",
+    )
+    fold_system: bool = Field(
+        default=True,
+        description="Put system and developer text in front of the next user turn where the chat"
+        " template has no such role; otherwise such conversations are skipped.",
+    )
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _leaves_the_conversation_alone(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if taken := sorted(RESERVED.intersection(value)):
+            raise ValueError(f"{', '.join(taken)} cannot be set for the chat template")
+        return value
 
 
 class Base(BaseModel):
-    """A resolved base model: a folder on this machine and the digests that identify it."""
+    """A resolved base model: a folder on this machine, the digests that identify it, and the
+    settings under which its chat template is used."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -68,6 +96,8 @@ class Base(BaseModel):
     digest: str
     tokenizer_digest: str
     dtype: DtypeName
+    chat_template_kwargs: dict[str, JsonValue] = {}
+    fold_system: bool = True
 
 
 def resolve_base(settings: ModelSettings, store: Path) -> Base:
@@ -105,9 +135,8 @@ def local_base(recorded: Base, store: Path) -> Base:
     """
     if Path(recorded.path).is_dir():
         return recorded
-    return resolve_base(
-        ModelSettings(base=recorded.id, revision=recorded.revision, dtype=recorded.dtype), store
-    )
+    wanted = recorded.model_dump(include=set(ModelSettings.model_fields))
+    return resolve_base(ModelSettings(base=recorded.id, **wanted), store)
 
 
 def _require_complete(folder: Path) -> None:
@@ -141,6 +170,8 @@ def _identify(settings: ModelSettings, folder: Path, store: Path) -> Base:
         digest=digest_json({name: entry[2] for name, entry in weights.items()}),
         tokenizer_digest=digest_json({name: entry[2] for name, entry in tokenizer.items()}),
         dtype=settings.dtype,
+        chat_template_kwargs=settings.chat_template_kwargs,
+        fold_system=settings.fold_system,
     )
     if known and known["tokenizer_digest"] != base.tokenizer_digest:
         raise ModelError(

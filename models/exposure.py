@@ -14,7 +14,7 @@ nothing can have more than log2 of the sample's size.
 
     planted = canaries(8, seed=1)
     train on plant(records, planted, times=4)
-    is_memorised(exposure(model, tokenizer, planted, seed=1))
+    is_memorised(exposure(model, template, planted, seed=1))
 """
 
 import math
@@ -30,6 +30,7 @@ from data_contracts.errors import ModelError
 from data_contracts.records import Message, Record
 from models.chat import encode
 from models.score import score
+from models.template import ChatTemplate, Dialogue
 
 DIGITS = tuple("0123456789")
 FIRST_NAMES = (
@@ -195,7 +196,7 @@ def numbered(canary: Canary, copy: int) -> tuple[Message, ...]:
 
 def exposure(
     model: Any,
-    tokenizer: Any,
+    template: ChatTemplate,
     canaries: Sequence[Canary],
     *,
     seed: int,
@@ -212,7 +213,7 @@ def exposure(
 
     Args:
         model: a causal LM in eval mode.
-        tokenizer: its tokenizer, with a chat template.
+        template: its chat template.
         canaries: planted or not.
         seed: of the candidates.
         candidates: how many to a canary; `candidates + 1` conversations are scored for each.
@@ -223,13 +224,13 @@ def exposure(
         ValueError: a format has too few secrets for so many candidates.
     """
     examples = [
-        encode(tokenizer, canary.id, canary.telling(secret), sys.maxsize)[0]
+        example
         for canary in canaries
         for secret in (canary.secret, *_others(canary, candidates, seed))
+        for example in encode(template, canary.id, Dialogue(canary.telling(secret)), sys.maxsize)[0]
     ]
-    items = score(
-        model, examples, tokenizer.pad_token_id, batch_tokens=batch_tokens, on_progress=on_progress
-    )
+    pad = template.tokenizer.pad_token_id
+    items = score(model, examples, pad, batch_tokens=batch_tokens, on_progress=on_progress)
     losses = [item.loss_sum for item in items]
     if not all(map(math.isfinite, losses)):
         raise ModelError(

@@ -37,9 +37,10 @@ from data_contracts.errors import EvergreenError, TrainingError
 from data_contracts.partial import partial_folder, publish, remove_abandoned, write_whole
 from models import checkpoints
 from models.adapters import save_adapter
-from models.chat import Example, encode_all
+from models.chat import Example
 from models.checkpoints import Progress
 from models.crashes import describe_crash
+from models.encoding import conversations, read_encoding, validation_split
 from models.engine import (
     Named,
     engine_config,
@@ -51,10 +52,10 @@ from models.engine import (
     trained,
 )
 from models.kernels import SEEN, compile_layers, pays, use_liger
-from models.lora import attach_lora, fuse
+from models.lora import attach_lora, fuse, remarks_on
 from models.memory import keep_memory, release
 from models.objective import Objective
-from models.packing import Layout, layout, steps
+from models.packing import Layout, example_steps, layout
 from models.plan import Shape, fitting_tokens, shape_of
 from models.probe import Probe
 from models.spec import (
@@ -74,7 +75,7 @@ from models.spec import (
     Validated,
     emit,
 )
-from models.validate import Validator, held_out
+from models.validate import Validator
 
 CANDIDATES = "candidates"
 # A mean loss (nats) above this many times that of guessing is an explosion.
@@ -94,6 +95,7 @@ class Job:
     parameters: Named
     budget: int
     vocabulary: int
+    remarks: tuple[str, ...]
     liger: bool
     progress: Progress
     validator: Validator | None = None
@@ -149,18 +151,10 @@ def finetune(spec_file: Path, store: Path | None = None) -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     connect(store)
 
-    learn, validation = held_out(spec)
     say("loading the base model and the conversations")
     tokenizer = load_tokenizer(spec.base)
-    examples, report = encode_all(
-        tokenizer, ((one.id, one.messages) for one in learn), spec.recipe.max_length
-    )
-    if not examples:
-        raise TrainingError(
-            f"none of {len(report.skipped)} conversations has an assistant turn within"
-            f" {spec.recipe.max_length} tokens",
-            "raise train.max_length or check the data",
-        )
+    encoded, encoding = read_encoding(spec)
+    examples, validation = validation_split(encoded, spec.recipe.validation_share)
     vocabulary = int(load_config(spec.base).get_text_config().vocab_size)
     require_known_tokens(examples, tokenizer, vocabulary)
     try:
@@ -192,10 +186,15 @@ def finetune(spec_file: Path, store: Path | None = None) -> None:
         metrics = FinetuneMetrics(
             steps=job.progress.step,
             processes=dist.get_world_size(),
-            conversations=len(examples),
-            skipped=len(report.skipped),
-            truncated=report.truncated,
-            tokens_cut=report.tokens_cut,
+            conversations=len(conversations(examples)),
+            examples=len(examples),
+            skipped=sum(encoding.skipped.values()),
+            skipped_by=encoding.skipped,
+            changed=encoding.changed,
+            remarks=job.remarks,
+            turns_cut=encoding.turns_cut,
+            truncated=encoding.truncated,
+            tokens_cut=encoding.tokens_cut,
             tokens=job.progress.tokens,
             supervised_tokens=job.progress.supervised_tokens,
             trainable_parameters=count(job.parameters),
@@ -259,6 +258,9 @@ def prepare(spec: FinetuneSpec, examples: list[Example], tokenizer: Any) -> Job:
         model.enable_input_require_grads()
     seed_everything(recipe.seed)  # after loading, which draws more or less under other stages
     model = attach_lora(model, recipe, spec.start)
+    remarks = remarks_on(model)
+    if shape.rule:
+        remarks.append(f"memory is estimated by a rule of thumb ({shape.rule})")
     if recipe.zero_stage < 3:
         fuse(model)
     objective = Objective(model, tokenizer.pad_token_id, whole_head=recipe.zero_stage == 3)
@@ -279,7 +281,9 @@ def prepare(spec: FinetuneSpec, examples: list[Example], tokenizer: Any) -> Job:
     engine.eval()
     padded_because = objective.settle(examples, device, recipe.packing)
     if padded_because:
-        say(f"conversations are padded, not packed: {padded_because}")
+        remarks.append(f"conversations are padded, not packed: {padded_because}")
+    for remark in remarks:
+        say(remark)
     engine.train()
     if checkpoint is not None:
         set_rate(optimizer, 0.0)
@@ -289,13 +293,20 @@ def prepare(spec: FinetuneSpec, examples: list[Example], tokenizer: Any) -> Job:
     return Job(
         spec=spec,
         examples=examples,
-        order=steps(len(examples), recipe.batch_size, recipe.epochs, recipe.max_steps, recipe.seed),
+        order=example_steps(
+            conversations(examples),
+            recipe.batch_size,
+            recipe.epochs,
+            recipe.max_steps,
+            recipe.seed,
+        ),
         engine=engine,
         optimizer=optimizer,
         objective=objective,
         parameters=parameters,
         budget=agreed(tokens_at_once(spec, shape)),
         vocabulary=shape.vocabulary,
+        remarks=tuple(remarks),
         liger=liger,
         progress=progress,
     )

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from data_contracts.records import Message
-from models.chat import render
 from models.score import batches
+from models.template import ChatTemplate, Conversation, Dialogue
 
 BATCH_TOKENS = 16_384
 
@@ -24,16 +24,17 @@ class Answer(BaseModel):
 
 
 def answer(
-    model: Any, tokenizer: Any, messages: Sequence[Message], *, max_new_tokens: int = 64
+    model: Any, template: ChatTemplate, messages: Sequence[Message], *, max_new_tokens: int = 64
 ) -> str:
     """The model's greedy reply to `messages`, which end with a user turn."""
-    return answers(model, tokenizer, [messages], max_new_tokens=max_new_tokens)[0].text
+    prompts = [Dialogue(messages)]
+    return answers(model, template, prompts, max_new_tokens=max_new_tokens)[0].text
 
 
 def answers(
     model: Any,
-    tokenizer: Any,
-    prompts: Sequence[Sequence[Message]],
+    template: ChatTemplate,
+    prompts: Sequence[Conversation],
     *,
     max_new_tokens: int = 64,
     sample_seed: int | None = None,
@@ -42,9 +43,13 @@ def answers(
     """The model's reply to each prompt, in order; a prompt ends with a user turn.
 
     Greedy, or drawn from the model's own distribution (temperature 1) with `sample_seed`.
+
+    Raises:
+        TemplateRefusal: the chat template does not take a prompt.
     """
+    tokenizer = template.tokenizer
     encoded = [
-        tokenizer(render(tokenizer, prompt, prompt=True), add_special_tokens=False)["input_ids"]
+        tokenizer(template.write_prompt(prompt), add_special_tokens=False)["input_ids"]
         for prompt in prompts
     ]
     found = continuations(
@@ -57,7 +62,7 @@ def answers(
     )
     return [
         Answer(
-            text=tokenizer.decode(ids, skip_special_tokens=True).strip(),
+            text=template.read_answer(ids),
             tokens=len(ids),
             seconds=seconds,
         )

@@ -5,6 +5,7 @@ same (Hu et al., 2021) with the update added in place, and keeps for the backwar
 needs there.
 """
 
+import re
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -23,6 +24,9 @@ ADAPTER_NAME = "default"
 def attach_lora(model: Any, recipe: Recipe, start: Adapter | None = None) -> Any:
     """A PEFT model with a new adapter, or one that goes on from `start`.
 
+    Of a model that sees or hears as well, the language model alone gets an adapter: conversations
+    here are text, which would leave the other parts' untrained.
+
     Raises:
         TrainingError: the target modules do not exist, or `start` has another shape.
     """
@@ -39,6 +43,7 @@ def attach_lora(model: Any, recipe: Recipe, start: Adapter | None = None) -> Any
                 use_dora=recipe.dora,
                 use_rslora=recipe.rslora,
                 target_modules=targets if isinstance(targets, str) else list(targets),
+                exclude_modules=without_adapter(model, targets),
                 task_type="CAUSAL_LM",
             ),
             autocast_adapter_dtype=False,
@@ -52,6 +57,54 @@ def attach_lora(model: Any, recipe: Recipe, start: Adapter | None = None) -> Any
         start.verify()
         _load(tuned, Path(start.path))
     return tuned
+
+
+def beside_language_model(model: Any) -> str | None:
+    """A pattern for the names of all modules but the language model's; None where it is all."""
+    config = model.config
+    if config.get_text_config() is config:
+        return None
+    parts = (model.get_decoder(), model.get_output_embeddings())
+    names = [name for name, module in model.named_modules() if name and module in parts]
+    own = "|".join(re.escape(name) for name in names)
+    return rf"(?!(?:{own})(?:\.|$)).*" if names else None
+
+
+def without_adapter(model: Any, targets: str | tuple[str, ...]) -> str | None:
+    """A pattern for the names of modules that get no adapter, though they may be called as `targets`
+    are; None where there are none.
+
+    Besides what is no part of the language model, those are layers of state-space models that PEFT
+    refuses, which `all-linear` would ask for.
+    """
+    from peft import LoraConfig
+    from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
+
+    patterns = [beside_language_model(model)]
+    for name in ("out_proj", "conv1d") if targets == "all-linear" else ():
+        try:
+            _check_lora_target_modules_mamba(LoraConfig(), model, name)
+        except ValueError:
+            patterns.append(rf"(?:.*\.)?{name}")
+    return "|".join(filter(None, patterns)) or None
+
+
+def remarks_on(model: Any) -> list[str]:
+    """What of a model with an adapter stays as it is, though somebody may expect otherwise."""
+    causal, remarks = model.get_base_model(), []
+    if beside_language_model(causal):
+        remarks.append("the language model alone has an adapter, not what the model sees with")
+    experts = [
+        one.ds_numel if hasattr(one, "ds_numel") else one.numel()
+        for name, one in causal.get_decoder().named_parameters()
+        if one.dim() == 3 and "expert" in name
+    ]
+    if experts:
+        remarks.append(
+            f"the weights of the experts ({sum(experts)} parameters in fused blocks) stay as they"
+            " are; attention and the layers that are not fused have adapters"
+        )
+    return remarks
 
 
 def _load(model: Any, folder: Path) -> None:

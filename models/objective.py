@@ -37,7 +37,11 @@ class Objective(nn.Module):
         self._plain = causal.config._attn_implementation
         head = causal.get_output_embeddings()
         # A head that learns needs its own gradient, which the chunked loss does not make.
-        self._chunked = head is not None and not any(p.requires_grad for p in head.parameters())
+        self._chunked = (
+            head is not None
+            and hasattr(causal, causal.base_model_prefix)
+            and not any(p.requires_grad for p in head.parameters())
+        )
 
     def forward(self, keep: Tensor, targets: Tensor, inputs: dict[str, Any]) -> Tensor:
         """The loss of `targets` [supervised], predicted at the flat places `keep` [supervised]."""
@@ -85,7 +89,7 @@ class Objective(nn.Module):
         chunked, self._chunked, self.packed = self._chunked, False, False
         truth = [self._measure([one], device) for one in two]
         self._chunked = chunked
-        if chunked and not close(self._measure(two[:1], device), truth[0]):
+        if chunked and self._differs(two[:1], device, truth[0]):
             self._chunked = False
         if packing is False:
             return None
@@ -95,17 +99,22 @@ class Objective(nn.Module):
         register()
         causal.set_attn_implementation(ISOLATED)
         self.packed = True
+        reason = self._differs(two, device, sum(truth))
+        if reason is not None:
+            causal.set_attn_implementation(self._plain)
+            self.packed = False
+        return reason
+
+    def _differs(self, examples: Sequence[Example], device: Any, truth: float) -> str | None:
+        """Why the loss is not the true one, None if it is."""
         try:
-            if close(self._measure(two, device), sum(truth)):
+            if close(self._measure(examples, device), truth):
                 return None
-            reason = "its layers see across packed conversations"
         except torch.OutOfMemoryError:
             raise
-        except (RuntimeError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-        causal.set_attn_implementation(self._plain)
-        self.packed = False
-        return reason
+        except Exception as error:  # noqa: BLE001 - a model that cannot do it does it otherwise
+            return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return "its layers see across packed conversations"
 
     @torch.no_grad()
     def _measure(self, examples: Sequence[Example], device: Any) -> float:

@@ -71,6 +71,24 @@ def steps(count: int, batch_size: int, epochs: float, max_steps: int | None, see
     return taken[:wanted]
 
 
+def example_steps(
+    conversations: Sequence[Sequence[int]],
+    batch_size: int,
+    epochs: float,
+    max_steps: int | None,
+    seed: int,
+) -> Groups:
+    """Examples of each step, those of one conversation in the same one.
+
+    Args:
+        conversations: the examples of each conversation.
+        batch_size: conversations a step.
+        epochs, max_steps, seed: as `steps` takes them.
+    """
+    chosen = steps(len(conversations), batch_size, epochs, max_steps, seed)
+    return [[example for one in step for example in conversations[one]] for step in chosen]
+
+
 def layout(
     lengths: Sequence[int], chosen: Sequence[int], ranks: int, budget: int, *, padded: bool = False
 ) -> Layout:

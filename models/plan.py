@@ -29,6 +29,9 @@ LIGER = 0.75
 # Of the memory that is free when training starts.
 SHARE = 0.8
 TRACED_TOKENS = 512
+# Where a model cannot be traced: numbers that a token leaves in a layer for the backward pass, of
+# the hidden size and of the inner size. A little above what is traced of dense models.
+RULE_HIDDEN, RULE_INNER = 16, 5
 # Tokens at once beyond which a GPU gets no faster.
 GPU_TOKENS = 32_768
 
@@ -45,6 +48,10 @@ class Shape(BaseModel):
     token_bytes: float
     largest_layer: int = Field(description="Parameters of one layer: what ZeRO-3 has whole.")
     vocabulary: int
+    rule: str | None = Field(
+        default=None,
+        description="Why the model could not be traced, where these are from a rule of thumb.",
+    )
 
 
 class Memory(BaseModel):
@@ -66,7 +73,9 @@ class Memory(BaseModel):
 def shape_of(
     config: Any, recipe: Recipe, element_bytes: int = 2, *, gpu: bool | None = None
 ) -> Shape:
-    """Traced, on tensors without memory.
+    """Traced on tensors without memory, or by a rule of thumb where a model cannot be traced.
+
+    What a model can be trained is never decided here: `Shape.rule` says why it was not traced.
 
     Args:
         config: a causal LM's transformers config.
@@ -77,10 +86,28 @@ def shape_of(
     import torch
 
     from models.attention import FLASH, NAME
-    from models.kernels import has_liger
 
     gpu = torch.cuda.is_available() if gpu is None else gpu
-    attention = FLASH if gpu and element_bytes == 2 else NAME
+    ours = FLASH if gpu and element_bytes == 2 else NAME
+    reason = ""
+    # The model's own attention where ours does not compute the same; half precision where a kernel
+    # has no other: activations then take twice as much.
+    for attention, traced_bytes in ((ours, element_bytes), (None, element_bytes), (None, 2)):
+        try:
+            shape = _traced_shape(config, recipe, traced_bytes, attention, gpu=gpu)
+        except Exception as error:  # noqa: BLE001 - whatever it was, an estimate decides nothing
+            first = (str(error).strip() or "no message").splitlines()[0]
+            reason = reason or f"{type(error).__name__}: {first[:160]}"
+            continue
+        factor = element_bytes / traced_bytes
+        return shape.model_copy(update={"token_bytes": shape.token_bytes * factor})
+    return _shape_by_rule(config, recipe, element_bytes, reason)
+
+
+def _traced_shape(
+    config: Any, recipe: Recipe, element_bytes: int, attention: str | None, *, gpu: bool
+) -> Shape:
+    from models.kernels import has_liger
 
     def traced(recipe: Recipe) -> dict[int, _Trace]:
         return {few: _trace(config, recipe, few, element_bytes, attention) for few in (1, 2)}
@@ -109,6 +136,37 @@ def shape_of(
     )
 
 
+def _shape_by_rule(config: Any, recipe: Recipe, element_bytes: int, reason: str) -> Shape:
+    """From a few sizes of the config, as a dense transformer of that size has it."""
+    text = config.get_text_config()
+
+    def size(*names: str, default: int) -> int:
+        return next(
+            (int(v) for n in names if isinstance(v := getattr(text, n, None), int)), default
+        )
+
+    hidden = size("hidden_size", "n_embd", "d_model", default=4096)
+    layers = size("num_hidden_layers", "n_layer", "num_layers", default=32)
+    inner = size("intermediate_size", "n_inner", "ffn_dim", "d_ff", default=4 * hidden)
+    heads = size("num_attention_heads", "n_head", "num_heads", default=max(1, hidden // 128))
+    experts = size("num_local_experts", "num_experts", "n_routed_experts", default=1)
+    vocabulary = size("vocab_size", default=128_000)
+    layer = 4 * hidden**2 + 3 * hidden * inner * experts
+    kept = RULE_HIDDEN * hidden + RULE_INNER * inner + heads * TRACED_TOKENS
+    kept_layers = (1 if recipe.gradient_checkpointing else layers) + 1
+    head = vocabulary * hidden
+    return Shape(
+        parameters=layers * layer + 2 * head,
+        embedding=head,
+        head=head,
+        trainable=layers * recipe.lora_rank * (11 * hidden + 3 * inner),
+        token_bytes=float(element_bytes * (kept_layers * kept + layers * hidden)),
+        largest_layer=layer,
+        vocabulary=vocabulary,
+        rule=reason,
+    )
+
+
 @dataclass
 class _Trace:
     parameters: int
@@ -118,8 +176,11 @@ class _Trace:
     kept: float
 
 
-def _trace(config: Any, recipe: Recipe, layers: int, element_bytes: int, attention: str) -> _Trace:
+def _trace(
+    config: Any, recipe: Recipe, layers: int, element_bytes: int, attention: str | None
+) -> _Trace:
     import copy
+    import logging
 
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -130,6 +191,7 @@ def _trace(config: Any, recipe: Recipe, layers: int, element_bytes: int, attenti
 
     small = copy.deepcopy(config)
     small.get_text_config().num_hidden_layers = layers
+    logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)  # ours is caught
     if getattr(small.get_text_config(), "layer_types", None):
         small.get_text_config().layer_types = small.get_text_config().layer_types[:layers]
     register()
@@ -247,9 +309,10 @@ class Work(BaseModel):
     def of(cls, examples: Sequence[Example], conversations: int | None = None) -> "Work":
         """As these encoded conversations are, or so many that are like them."""
         lengths = [len(example.input_ids) for example in examples]
+        different = len({example.id for example in examples})
         return cls(
-            conversations=conversations or len(examples),
-            tokens=sum(lengths) / len(lengths),
+            conversations=conversations or different,
+            tokens=sum(lengths) / different,
             supervised=sum(example.supervised for example in examples) / sum(lengths),
             longest=max(lengths),
         )

@@ -28,6 +28,19 @@ def mean_loss(items: Sequence[ItemLoss]) -> float:
     return sum(item.loss_sum for item in items) / tokens if tokens else math.nan
 
 
+def sum_by_id(items: Sequence[ItemLoss]) -> list[ItemLoss]:
+    """One item an id, in the order of their first: a conversation may be several examples."""
+    sums: dict[str, ItemLoss] = {}
+    for item in items:
+        before = sums.get(item.id, ItemLoss(id=item.id, loss_sum=0, tokens=0))
+        sums[item.id] = ItemLoss(
+            id=item.id,
+            loss_sum=before.loss_sum + item.loss_sum,
+            tokens=before.tokens + item.tokens,
+        )
+    return list(sums.values())
+
+
 def perplexity(loss: float) -> float:
     """exp of the mean token loss in nats."""
     return math.exp(loss) if loss < 700 else math.inf

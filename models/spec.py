@@ -45,6 +45,13 @@ class Recipe(BaseModel):
     max_length: int = Field(
         default=512, gt=8, description="Tokens a conversation; what is beyond is cut and reported."
     )
+    max_skipped: float = Field(
+        default=0.01,
+        ge=0,
+        lt=1,
+        description="Share of the conversations that may be left out because the chat template"
+        " refuses them or nothing of them can be learnt; with more, nothing is trained.",
+    )
     micro_batch_tokens: int | None = Field(
         default=None,
         gt=0,
@@ -201,8 +208,21 @@ class FinetuneMetrics(BaseModel):
 
     steps: int
     processes: int
-    conversations: int
+    conversations: int = Field(description="Learnt from; those to validate on are not counted.")
     skipped: int
+    skipped_by: dict[str, int] = Field(default={}, description="The skipped ones by the reason.")
+    changed: dict[str, int] = Field(
+        default={}, description="Conversations that were adapted to the chat template, by how."
+    )
+    remarks: tuple[str, ...] = Field(
+        default=(), description="What somebody may not expect of this model's training."
+    )
+    examples: int = Field(
+        default=0, description="A conversation whose earlier turns the template rewrites has some."
+    )
+    turns_cut: int = Field(
+        default=0, description="The assistant's turns that lie beyond the length limit."
+    )
     truncated: int
     tokens_cut: int
     tokens: int

@@ -16,13 +16,8 @@ from typing import IO, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from data_contracts.digests import digest_json
 from data_contracts.errors import EvergreenError, TrainingError
-from data_contracts.records import Record
 from models.spec import FinetuneSpec
-
-# Fewer conversations than this say little about which step was best.
-FEWEST = 10
 
 
 class Answer(BaseModel):
@@ -31,19 +26,6 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     loss: float
-
-
-def held_out(spec: FinetuneSpec) -> tuple[list[Record], list[Record]]:
-    """(conversations to learn from, conversations to validate on), chosen by their ids."""
-    records = list(spec.data.records())
-    share = spec.recipe.validation_share
-    chosen = [int(digest_json(record.id)[:8], 16) / 16**8 < share for record in records]
-    if sum(chosen) < FEWEST:
-        return records, []
-    return (
-        [record for record, out in zip(records, chosen, strict=True) if not out],
-        [record for record, out in zip(records, chosen, strict=True) if out],
-    )
 
 
 class Validator:
@@ -85,15 +67,13 @@ def serve(spec: FinetuneSpec) -> None:
 
     from models.adapters import Adapter, apply
     from models.base import load_tokenizer, load_weights
-    from models.chat import encode_all
+    from models.encoding import read_encoding, validation_split
     from models.memory import release
     from models.score import mean_loss, score
 
     tokenizer = load_tokenizer(spec.base)
-    _, records = held_out(spec)
-    examples, _ = encode_all(
-        tokenizer, ((one.id, one.messages) for one in records), spec.recipe.max_length
-    )
+    encoded, _ = read_encoding(spec)
+    _, examples = validation_split(encoded, spec.recipe.validation_share)
     model = load_weights(spec.base).eval()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for line in sys.stdin:

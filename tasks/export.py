@@ -20,9 +20,10 @@ from data_contracts.partial import partial_folder, publish
 from data_contracts.permissions import let_others_read
 from data_contracts.records import Message
 from models.adapters import CONFIG, ORIGIN, WEIGHTS, load_model
-from models.base import TOKENIZER_PATTERNS, Base, load_tokenizer, load_weights, torch_dtype
-from models.chat import Example, encode_all
+from models.base import TOKENIZER_PATTERNS, Base, load_weights, torch_dtype
+from models.chat import Example, encode
 from models.probe import Probe
+from models.template import ChatTemplate, Dialogue, load_template
 from tasks.card import export_card
 from tasks.documents import CARD, LINEAGE, VERDICT, Documents
 from tasks.lineage import hub_id
@@ -69,9 +70,9 @@ class Said:
     written: Probe
 
     @classmethod
-    def of(cls, model: Any, tokenizer: Any) -> "Said":
+    def of(cls, model: Any, template: ChatTemplate) -> "Said":
         """Of a PEFT model."""
-        examples, _ = encode_all(tokenizer, [("chat", CHAT)], LENGTH)
+        examples = _fixed_chat(template)
         version = Probe.of(model, examples)
         with model.disable_adapter():
             base = Probe.of(model, examples)
@@ -105,7 +106,7 @@ def export(
     partial = partial_folder(folder.parent)
     try:
         model = load_model(version.base, version.adapter)
-        said = Said.of(model, load_tokenizer(version.base))
+        said = Said.of(model, load_template(version.base))
         if merged:
             model = model.merge_and_unload(safe_merge=True)
             said = said.merged(model)
@@ -136,6 +137,10 @@ def export(
         tolerance=tolerance(version.base, merged=merged),
         serving=serving,
     )
+
+
+def _fixed_chat(template: ChatTemplate) -> list[Example]:
+    return encode(template, "chat", Dialogue(CHAT), LENGTH)[0]
 
 
 def require_free(folder: Path) -> None:
@@ -181,7 +186,7 @@ def check(folder: Path, base: Base, said: Said, *, merged: bool) -> float:
             f"what was exported cannot be loaded back ({type(error).__name__})",
             "export again; if that does not help, report this",
         ) from error
-    if encode_all(load_tokenizer(there), [("chat", CHAT)], LENGTH)[0] != said.examples:
+    if _fixed_chat(load_template(there)) != said.examples:
         raise ModelError("the exported tokenizer is another one", "export again, and report this")
     found = Probe.of(model.to(_device()).eval(), said.examples)
     distance, most = said.version.distance(found), tolerance(base, merged=merged)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import fsspec
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from data_contracts.code_version import project_version
 from data_contracts.errors import DataError
@@ -60,6 +60,8 @@ class Weights(BaseModel):
     digest: str
     tokenizer_digest: str
     dtype: str
+    chat_template_kwargs: dict[str, JsonValue] = {}
+    fold_system: bool = True
 
 
 class Asked(BaseModel):
@@ -114,6 +116,10 @@ class Training(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     conversations: int
+    skipped_by: dict[str, int] = {}
+    changed: dict[str, int] = {}
+    turns_cut: int = 0
+    remarks: tuple[str, ...] = ()
     tokens: int
     supervised_tokens: int
     steps: int

@@ -3,13 +3,14 @@
 from itertools import islice
 
 from data_contracts.errors import DataError, RowRejected
-from data_contracts.records import Message
+from data_contracts.records import Record
 from data_contracts.workspace import Workspace
 from models import plan as plans
-from models.base import ModelSettings, load_config, load_tokenizer, resolve_base, torch_dtype
+from models.base import ModelSettings, load_config, resolve_base, torch_dtype
 from models.chat import encode_all
 from models.plan import Machine, Plan, Work
 from models.preflight import check_model
+from models.template import load_template
 from tasks.ingest import IngestSettings, ingest
 from tasks.train import TrainSettings, default_processes
 
@@ -47,20 +48,22 @@ def plan(
     base = resolve_base(model, workspace.models)
     check_model(base, settings)
     dtype = torch_dtype(base.dtype)
-    tokenizer, listing = load_tokenizer(base), ingest(data)
-    sample: list[tuple[str, tuple[Message, ...]]] = []
+    template, listing = load_template(base), ingest(data)
+    sample: list[Record] = []
     for file, row in islice(listing.rows(), SAMPLE):
         try:
-            sample.append((str(row.position), row.parse(file.name).messages))
+            record = row.parse(file.name)
+            sample.append(record.model_copy(update={"id": str(row.position)}))
         except RowRejected:
             continue
-    examples, _ = encode_all(tokenizer, sample, settings.max_length)
+    examples, report = encode_all(template, sample, settings.max_length)
     if not examples:
         raise DataError(
             f"none of the first {SAMPLE} rows is a conversation with an answer",
             "see `evergreen validate`",
         )
-    share = len(examples) / min(SAMPLE, listing.rows_in)
+    learnt = report.conversations - report.skipped.total()
+    share = learnt / min(SAMPLE, listing.rows_in)
     work = Work.of(examples, conversations=max(1, round(listing.rows_in * share)))
     here = machine or this_machine(settings, dtype)
     shape = plans.shape_of(load_config(base), settings, dtype.itemsize, gpu=here.gpu)

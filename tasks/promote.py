@@ -9,8 +9,9 @@ from data_contracts.records import Message
 from data_contracts.snapshots import Snapshot
 from data_contracts.workspace import Workspace
 from models.adapters import load_model
-from models.base import Base, load_tokenizer
+from models.base import Base
 from models.generate import answer
+from models.template import load_template
 from tasks import registry
 from tasks.champion import load_version
 from tasks.decide import Verdict
@@ -98,7 +99,7 @@ def rollback(
     hello = (Message(role="user", content="Hello"),)
     if not answer(
         load_model(loaded.base, loaded.adapter),
-        load_tokenizer(loaded.base),
+        load_template(loaded.base),
         hello,
         max_new_tokens=8,
     ):

@@ -13,8 +13,9 @@ from mlflow.pyfunc import PythonModel
 from data_contracts.records import Message
 from data_contracts.workspace import Workspace
 from models.adapters import Adapter, load_model
-from models.base import Base, load_tokenizer, local_base
+from models.base import Base, local_base
 from models.generate import answer
+from models.template import load_template
 
 
 class AdapterModel(PythonModel):  # type: ignore[misc]
@@ -25,12 +26,12 @@ class AdapterModel(PythonModel):  # type: ignore[misc]
             Path(context.artifacts["base"]).read_text(encoding="utf-8")
         )
         base = local_base(recorded, Workspace.current().models)
-        self.tokenizer = load_tokenizer(base)
+        self.template = load_template(base)
         self.model = load_model(base, Adapter.at(Path(context.artifacts["adapter"])))
 
     def predict(self, model_input: list[str]) -> list[str]:
         return [
-            answer(self.model, self.tokenizer, (Message(role="user", content=question),))
+            answer(self.model, self.template, (Message(role="user", content=question),))
             for question in model_input
         ]
 

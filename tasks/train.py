@@ -20,8 +20,8 @@ from data_contracts.partial import write_whole
 from data_contracts.snapshots import Snapshot
 from data_contracts.workspace import Workspace
 from models.adapters import Adapter, load_model
-from models.base import Base, load_tokenizer
-from models.chat import encode_all
+from models.base import Base
+from models.encoding import read_encoding, validation_split, write_encoding
 from models.memory import release
 from models.preflight import check_device, check_model
 from models.probe import Probe
@@ -146,11 +146,19 @@ def train(
 
 
 def run_job(spec: FinetuneSpec, settings: TrainSettings, on_event: Callable[[Event], None]) -> None:
-    """Write the spec to the job's folder and run it there. Raises TrainingError: it failed."""
+    """Write the job into its folder, the encoded conversations first, and run it there.
+
+    Raises:
+        TrainingError: it failed, or what it would learn is not what the assistant says.
+    """
     folder = spec.output_path
     if (folder / METRICS).exists():  # an attempt that ended, but was not recorded or passed
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    on_event(Phase(text="encoding the conversations and proving what is learnt of them"))
+    encoding = write_encoding(spec)
+    for line in encoding.remarks():
+        on_event(Phase(text=line))
     spec_file = folder / "spec.json"
     write_whole(spec_file, spec.model_dump_json(indent=2))
     launch(spec_file, settings, on_event)
@@ -363,15 +371,10 @@ def check_reload(trained: Trained, spec: FinetuneSpec) -> None:
         ModelError: the adapter is not whole, or does not fit the base tensor by tensor.
     """
     before = Probe.read(spec.output_path / PROBE)
-    wanted = {identifier: at for at, identifier in enumerate(trained.metrics.probe_ids)}
-    tokenizer = load_tokenizer(spec.base)
-    examples, _ = encode_all(
-        tokenizer,
-        ((one.id, one.messages) for one in spec.data.records() if one.id in wanted),
-        spec.recipe.max_length,
-    )
-    examples.sort(key=lambda example: wanted[example.id])
-    after = Probe.of(load_model(spec.base, trained.adapter, spec.recipe.quantize), examples)
+    encoded, _ = read_encoding(spec)
+    examples, _ = validation_split(encoded, spec.recipe.validation_share)
+    probed = examples[: len(trained.metrics.probe_ids)]
+    after = Probe.of(load_model(spec.base, trained.adapter, spec.recipe.quantize), probed)
     release()
     if (distance := before.distance(after)) > RELOAD_TOLERANCE:
         raise TrainingError(

@@ -16,10 +16,10 @@ from data_contracts.records import Record
 from data_contracts.snapshots import QuarantinedRow, Snapshot, SnapshotWriter
 from data_contracts.workspace import HomePath, Workspace
 from models.adapters import load_model
-from models.base import load_tokenizer
 from models.chat import encode_all
 from models.encoder import Encoder, EncoderSettings
-from models.score import score
+from models.score import score, sum_by_id
+from models.template import load_template
 from tasks.drift.compare import DriftSettings
 from tasks.drift.features import Features, describe, sample, together
 from tasks.ledger.episodes import JudgedWindow
@@ -173,11 +173,10 @@ def champion_losses(records: Sequence[Record], champion: LoadedVersion) -> Mappi
     """{record id: the champion's loss on the logged answers, nats a token}."""
     if not records:
         return {}
-    tokenizer = load_tokenizer(champion.base)
-    pairs = ((record.id, record.messages) for record in records)
-    examples, _ = encode_all(tokenizer, pairs, 512)
+    template = load_template(champion.base)
+    examples, _ = encode_all(template, records, 512)
     model = load_model(champion.base, champion.adapter)
-    scored = score(model, examples, tokenizer.pad_token_id)
+    scored = sum_by_id(score(model, examples, template.tokenizer.pad_token_id))
     return {item.id: item.loss_sum / item.tokens for item in scored if item.tokens}
 
 

@@ -13,9 +13,10 @@ from data_contracts.records import Message, Record
 from data_contracts.snapshots import Snapshot, write_records
 from data_contracts.workspace import Workspace
 from models.adapters import Adapter, load_model
-from models.base import Base, ModelSettings, load_tokenizer, resolve_base
+from models.base import Base, ModelSettings, resolve_base
 from models.encoder import Encoder, EncoderSettings
 from models.generate import answer, answers
+from models.template import Dialogue, load_template
 from tasks.decide import DecideSettings, Verdict, decide
 from tasks.evaluate import EvaluateSettings, Evaluation, ModelScore, evaluate, regression
 from tasks.evaluate.answers import is_valid, require_form
@@ -193,10 +194,10 @@ def test_known_items_of_a_known_model_cost_nothing(
 def test_batched_answers_are_those_of_one_at_a_time(
     bench: Bench, champion: tuple[Adapter, Snapshot]
 ) -> None:
-    model, tokenizer = load_model(bench.base, champion[0]), load_tokenizer(bench.base)
+    model, template = load_model(bench.base, champion[0]), load_template(bench.base)
     prompts = [found[0] for r in bench.holdout.records() if (found := first_exchange(r.messages))]
-    together = answers(model, tokenizer, prompts, max_new_tokens=12)
-    alone = [answer(model, tokenizer, prompt, max_new_tokens=12) for prompt in prompts]
+    together = answers(model, template, [Dialogue(prompt) for prompt in prompts], max_new_tokens=12)
+    alone = [answer(model, template, prompt, max_new_tokens=12) for prompt in prompts]
     assert [one.text for one in together] == alone
     assert all(one.tokens <= 12 for one in together)
 

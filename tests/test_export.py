@@ -18,6 +18,7 @@ from data_contracts.errors import ConfigError, ModelError, RegistryError
 from data_contracts.workspace import Workspace
 from models.adapters import CONFIG, WEIGHTS, Adapter, load_model
 from models.base import ModelSettings, load_tokenizer, resolve_base
+from models.template import load_template
 from tasks import export as exports
 from tasks import tracking
 from tasks.champion import load_version
@@ -166,7 +167,7 @@ def test_another_adapters_weights_are_noticed(
 ) -> None:
     folder = tmp_path / "out"
     export(loaded, kept, folder)
-    said = Said.of(load_model(loaded.base, loaded.adapter), load_tokenizer(loaded.base))
+    said = Said.of(load_model(loaded.base, loaded.adapter), load_template(loaded.base))
     assert check(folder, loaded.base, said, merged=False) == 0
     tensors = load_file(folder / WEIGHTS)
     save_file({name: tensor * 1.1 for name, tensor in tensors.items()}, folder / WEIGHTS)

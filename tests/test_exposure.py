@@ -17,7 +17,7 @@ from data_contracts.records import Message, Record
 from data_contracts.snapshots import write_records
 from data_contracts.workspace import Workspace
 from models.adapters import load_model
-from models.base import Base, ModelSettings, load_tokenizer, resolve_base
+from models.base import Base, ModelSettings, resolve_base
 from models.chat import encode
 from models.exposure import (
     CARD_NUMBER,
@@ -37,6 +37,7 @@ from models.exposure import (
     plant,
 )
 from models.score import score
+from models.template import Dialogue, load_template
 from tasks.train import TrainSettings, spec_of, train
 from tests.tiny import conversations
 
@@ -48,8 +49,8 @@ def base(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Base:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(base: Base) -> Any:
-    return load_tokenizer(base)
+def template(base: Base) -> Any:
+    return load_template(base)
 
 
 @pytest.fixture(scope="module")
@@ -112,22 +113,22 @@ def test_planting_survives_exact_deduplication() -> None:
 # -- rank and exposure ---------------------------------------------------------------
 
 
-def test_the_rank_is_that_of_scoring_one_by_one(untrained: Any, tokenizer: Any) -> None:
+def test_the_rank_is_that_of_scoring_one_by_one(untrained: Any, template: Any) -> None:
     made = canaries(4, seed=1)
-    found = exposure(untrained, tokenizer, made, seed=5, candidates=50)
-    assert found == exposure(untrained, tokenizer, made, seed=5, candidates=50)
-    alone = exposure(untrained, tokenizer, made[2:3], seed=5, candidates=50, batch_tokens=1)
+    found = exposure(untrained, template, made, seed=5, candidates=50)
+    assert found == exposure(untrained, template, made, seed=5, candidates=50)
+    alone = exposure(untrained, template, made[2:3], seed=5, candidates=50, batch_tokens=1)
     assert (alone[0].canary, alone[0].rank) == (found[2].canary, found[2].rank)
 
     # The likeliest and the unlikeliest of many secrets, by hand, are first and last.
     def loss(canary: Canary) -> float:
-        example, _ = encode(tokenizer, canary.id, canary.messages, 512)
-        return score(untrained, [example], tokenizer.pad_token_id)[0].loss_sum
+        examples, _ = encode(template, canary.id, Dialogue(canary.messages), 512)
+        return score(untrained, examples, template.tokenizer.pad_token_id)[0].loss_sum
 
     many = sorted(
         (told(made[2], secret.secret) for secret in canaries(60, 9, [CARD_NUMBER])), key=loss
     )
-    best, worst = exposure(untrained, tokenizer, [many[0], many[-1]], seed=5, candidates=50)
+    best, worst = exposure(untrained, template, [many[0], many[-1]], seed=5, candidates=50)
     assert best.rank <= 8
     assert worst.rank >= 44
 
@@ -156,15 +157,15 @@ def test_modelled_bits() -> None:
     assert modelled_bits(40.0, [], 10**10) == 0
 
 
-def test_what_cannot_be_measured(base: Base, tokenizer: Any, untrained: Any) -> None:
+def test_what_cannot_be_measured(base: Base, template: Any, untrained: Any) -> None:
     few = Format(question="{name}?", answer="{secret}", parts=pattern("##"))
     with pytest.raises(ValueError, match="60 candidates of 100 secrets"):
-        exposure(untrained, tokenizer, canaries(1, 1, [few]), seed=1, candidates=60)
-    assert exposure(untrained, tokenizer, [], seed=1) == []
+        exposure(untrained, template, canaries(1, 1, [few]), seed=1, candidates=60)
+    assert exposure(untrained, template, [], seed=1) == []
     broken = load_model(base)
     broken.lm_head.weight.fill_(float("nan"))
     with pytest.raises(ModelError, match="no finite number"):
-        exposure(broken, tokenizer, canaries(1, 1), seed=1, candidates=4)
+        exposure(broken, template, canaries(1, 1), seed=1, candidates=4)
 
 
 # -- the gate ------------------------------------------------------------------------
@@ -192,9 +193,9 @@ def test_the_gate_sees_what_is_there() -> None:
         is_memorised([])
 
 
-def test_secrets_never_seen_have_uniform_ranks(untrained: Any, tokenizer: Any) -> None:
+def test_secrets_never_seen_have_uniform_ranks(untrained: Any, template: Any) -> None:
     """The null of the gate holds on a real model: 120 canaries it was never trained on."""
-    found = exposure(untrained, tokenizer, canaries(120, seed=11), seed=12, candidates=24)
+    found = exposure(untrained, template, canaries(120, seed=11), seed=12, candidates=24)
     middles = [(one.rank - 0.5) / 25 for one in found]
     assert kstest(middles, "uniform").pvalue > 0.01
     expected = sum(ranked(rank, 24).bits for rank in range(1, 26)) / 25
@@ -208,7 +209,7 @@ def test_secrets_never_seen_have_uniform_ranks(untrained: Any, tokenizer: Any) -
 
 
 def test_training_memorises_what_is_planted_and_not_what_is_scrubbed(
-    base: Base, tokenizer: Any, workspace: Workspace
+    base: Base, template: Any, workspace: Workspace
 ) -> None:
     """One training on secrets planted in full and secrets planted scrubbed, 30 times each."""
     planted, hidden, absent = canaries(4, seed=1), canaries(4, seed=2), canaries(4, seed=4)
@@ -223,7 +224,7 @@ def test_training_memorises_what_is_planted_and_not_what_is_scrubbed(
     )
 
     seen, unseen, never = (
-        exposure(model, tokenizer, some, seed=3, candidates=255)
+        exposure(model, template, some, seed=3, candidates=255)
         for some in (planted, hidden, absent)
     )
     assert mean_bits(seen) > 7  # of 8

@@ -14,13 +14,14 @@ from safetensors.torch import load_file, save_file
 from data_contracts.errors import ModelError, TrainingError
 from data_contracts.records import Message
 from models.adapters import CONFIG, ORIGIN, WEIGHTS, Adapter, load_model, save_adapter
-from models.base import Base, ModelSettings, load_tokenizer, load_weights, resolve_base
-from models.chat import encode_all
+from models.base import Base, ModelSettings, load_weights, resolve_base
+from models.chat import encode
 from models.finetune import learning_rate
 from models.generate import answer
 from models.lora import attach_lora
 from models.score import batches, mean_loss, score
 from models.spec import Recipe
+from models.template import Dialogue, load_template
 from tests.tiny import make_tiny_model
 
 
@@ -122,17 +123,19 @@ def test_no_such_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_adapter_changes_the_model_and_loads_back_the_same(
     base: Base, adapter_folder: Path
 ) -> None:
-    tokenizer = load_tokenizer(base)
+    template = load_template(base)
     talk = [Message(role="user", content="how?"), Message(role="assistant", content="warm")]
-    examples, _ = encode_all(tokenizer, [("x", talk)], 64)
+    examples, _ = encode(template, "x", Dialogue(talk), 64)
 
     def loss(adapter: Adapter | None) -> float:
-        return mean_loss(score(load_model(base, adapter), examples, tokenizer.pad_token_id))
+        return mean_loss(
+            score(load_model(base, adapter), examples, template.tokenizer.pad_token_id)
+        )
 
     adapter = Adapter.at(adapter_folder)
     assert loss(adapter) == loss(adapter)
     assert abs(loss(adapter) - loss(None)) > 1e-3
-    assert isinstance(answer(load_model(base, adapter), tokenizer, talk[:1]), str)
+    assert isinstance(answer(load_model(base, adapter), template, talk[:1]), str)
 
 
 def edit(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:

@@ -132,18 +132,16 @@ def test_nothing_to_take_has_no_loss_and_no_gradient() -> None:
 
 
 def test_the_encoded_text_comes_back_from_the_pack(tiny_model: Path) -> None:
-    from models.base import Base, load_tokenizer
+    from models.base import Base
+    from models.template import load_template
 
     base = Base(
         id="", revision=None, path=str(tiny_model), digest="", tokenizer_digest="", dtype="float32"
     )
-    from data_contracts.records import Message
+    from data_contracts.records import Record
 
-    rows = [
-        (row["id"], [Message.model_validate(one) for one in row["messages"]])
-        for row in conversations(3)
-    ]
-    encoded, _ = encode_all(load_tokenizer(base), rows, 64)
+    records = [Record.model_validate({**row, "source": "x"}) for row in conversations(3)]
+    encoded, _ = encode_all(load_template(base), records, 64)
     row = pack(encoded)
     at = 0
     for example, length in zip(encoded, row["lengths"].tokens, strict=True):

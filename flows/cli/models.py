@@ -318,8 +318,9 @@ def ask(
     settings, client = _connect(config)
     from data_contracts.records import Message
     from models.adapters import load_model
-    from models.base import load_tokenizer, resolve_base
+    from models.base import resolve_base
     from models.generate import answer
+    from models.template import load_template
     from tasks.registry import find, load
 
     adapter: Adapter | None = None
@@ -328,10 +329,9 @@ def ask(
     else:
         loaded = load(find(client, settings.name, model))
         base, adapter = _here(loaded.base), loaded.adapter
-    tokenizer = load_tokenizer(base)
     reply = answer(
         load_model(base, adapter),
-        tokenizer,
+        load_template(base),
         (Message(role="user", content=question),),
         max_new_tokens=settings.evaluate.max_new_tokens,
     )

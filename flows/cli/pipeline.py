@@ -106,6 +106,7 @@ def show_summary(report: "RetrainReport") -> None:
         [
             {
                 "chats": training.conversations,
+                "skipped": training.skipped,
                 "held out": report.holdout_rows,
                 "steps": training.steps,
                 "ranks": training.processes,
@@ -115,6 +116,15 @@ def show_summary(report: "RetrainReport") -> None:
             }
         ],
     )
+    for title, counts in {
+        "Not learnt from": training.skipped_by,
+        "Adapted to the model's chat template": training.changed,
+    }.items():
+        if counts:
+            rows = [{"what": what, "conversations": count} for what, count in counts.items()]
+            show_table(title, rows)
+    for remark in training.remarks:
+        console.print(f"Note: {remark}")
     show_table("Held-out loss (nats a token)", score_table(report))
     show_table("Gates", gate_table(report.verdict))
     promotion = report.promotion

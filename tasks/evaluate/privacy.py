@@ -1,6 +1,8 @@
 """Privacy: what a model gives away of its training text."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,9 +11,10 @@ from data_contracts.digests import digest_json
 from data_contracts.records import Record
 from data_contracts.snapshots import write_records
 from data_contracts.workspace import Workspace
-from models.chat import assistant_spans, render
+from models.chat import IGNORED, Example, encode
 from models.exposure import FORMATS, Canary, canaries, plant
 from models.generate import continuations
+from models.template import ChatTemplate, TemplateRefusal
 from tasks.split import Split
 
 # Fewer tokens are said again by chance.
@@ -42,7 +45,7 @@ class CanarySettings(BaseModel):
 
 
 def recited(
-    model: Any, tokenizer: Any, records: Sequence[Record], count: int
+    model: Any, template: ChatTemplate, records: Sequence[Record], count: int
 ) -> list[tuple[str, bool]]:
     """(record id, whether the model recites the second half of its longest answer) of `count`
     training conversations, given the `PREFIX_TOKENS` before: the greedy continuation is the very
@@ -56,12 +59,12 @@ def recited(
     for record in ranked:
         if len(chosen) == count:
             break
-        if (halves := _halves(tokenizer, record)) is not None:
+        if (halves := _halves(template, record)) is not None:
             chosen.append((record.id, *halves))
     said = continuations(
         model,
         [before for _, before, _ in chosen],
-        pad_id=tokenizer.pad_token_id,
+        pad_id=template.tokenizer.pad_token_id,
         max_new_tokens=MOST_TOKENS,
     )
     return [
@@ -70,24 +73,30 @@ def recited(
     ]
 
 
-def _halves(tokenizer: Any, record: Record) -> tuple[list[int], list[int]] | None:
+def _halves(template: ChatTemplate, record: Record) -> tuple[list[int], list[int]] | None:
     """Token ids up to the middle of the longest answer, and those of the rest of it."""
-    text = render(tokenizer, record.messages)
-    spans = assistant_spans(tokenizer, record.messages)
-    if not spans:
+    try:
+        examples, _ = encode(template, record.id, record, sys.maxsize)
+    except TemplateRefusal:
         return None
-    start, end = max(spans, key=lambda span: span[1] - span[0])
-    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    places = encoding["offset_mapping"]
-    inside = [at for at, (left, right) in enumerate(places) if left >= start and right <= end]
+    example, inside = max(
+        ((example, run) for example in examples for run in _learnt_runs(example)),
+        key=lambda found: len(found[1]),
+        default=(None, []),
+    )
     inside = inside[:-1]  # the mark of the turn's end
-    if len(inside) < 2 * FEWEST_TOKENS:
+    if example is None or len(inside) < 2 * FEWEST_TOKENS:
         return None
-    middle = inside[len(inside) // 2]
-    ids = encoding["input_ids"]
-    return ids[max(0, middle - PREFIX_TOKENS) : middle], ids[
-        middle : min(inside[-1] + 1, middle + MOST_TOKENS)
-    ]
+    middle, ids = inside[len(inside) // 2], list(example.input_ids)
+    end = min(inside[-1] + 1, middle + MOST_TOKENS)
+    return ids[max(0, middle - PREFIX_TOKENS) : middle], ids[middle:end]
+
+
+def _learnt_runs(example: Example) -> Iterator[list[int]]:
+    """Places of the tokens of each answer."""
+    learnt = [at for at, label in enumerate(example.labels) if label != IGNORED]
+    for _, run in groupby(enumerate(learnt), lambda pair: pair[1] - pair[0]):
+        yield [at for _, at in run]
 
 
 def plant_canaries(parts: Split, settings: CanarySettings, workspace: Workspace) -> Split:

@@ -22,9 +22,10 @@ from data_contracts.records import Message, Record
 from data_contracts.snapshots import Snapshot, write_records
 from data_contracts.workspace import Workspace
 from models.adapters import load_model
-from models.base import Base, load_tokenizer
+from models.base import Base
 from models.encoder import Encoder, EncoderSettings, shared
 from models.generate import answers
+from models.template import Dialogue, load_template
 from tasks.evaluate.privacy import CanarySettings
 from tasks.replay import slice_of
 from tasks.stage import stage_task
@@ -110,8 +111,8 @@ def general(base: Base, workspace: Workspace, max_new_tokens: int, seed: int = 7
     questions = [Message(role="user", content=text) for text in yaml.safe_load(file.read_text())]
     said = answers(
         load_model(base),
-        load_tokenizer(base),
-        [(question,) for question in questions],
+        load_template(base),
+        [Dialogue((question,)) for question in questions],
         max_new_tokens=max_new_tokens,
         sample_seed=seed,
     )

@@ -16,13 +16,14 @@ from data_contracts.records import Message, Record
 from data_contracts.snapshots import Snapshot
 from data_contracts.workspace import Workspace
 from models.adapters import Adapter, load_model
-from models.base import Base, load_tokenizer
+from models.base import Base
 from models.chat import encode_all
 from models.encoder import Encoder, EncoderSettings, shared
 from models.exposure import exposure
 from models.generate import Answer, answers
 from models.lora import fuse
-from models.score import score
+from models.score import score, sum_by_id
+from models.template import ChatTemplate, Conversation, Dialogue, load_template
 from tasks.evaluate.answers import Pairs, quality, require_form
 from tasks.evaluate.cache import ItemCache
 from tasks.evaluate.harness import HarnessSettings, harness, identity
@@ -93,7 +94,10 @@ class Loaded:
     @property
     def digest(self) -> str:
         adapter = self.adapter.digest if self.adapter else None
-        return digest_json([self.base.digest, self.base.dtype, adapter])
+        template = self.base.model_dump(
+            mode="json", include={"chat_template_kwargs", "fold_system"}
+        )
+        return digest_json([self.base.digest, self.base.dtype, template, adapter])
 
     @cached_property
     def model(self) -> Any:
@@ -102,8 +106,12 @@ class Loaded:
         return model
 
     @cached_property
+    def template(self) -> ChatTemplate:
+        return load_template(self.base)
+
+    @property
     def tokenizer(self) -> Any:
-        return load_tokenizer(self.base)
+        return self.template.tokenizer
 
 
 def evaluate(
@@ -171,10 +179,10 @@ def losses(
 
     def measure(missing: Sequence[Record]) -> list[tuple[float, int] | None]:
         # Their places are their names here: two records may have one id.
-        pairs = ((str(place), record.messages) for place, record in enumerate(missing))
-        examples, _ = encode_all(loaded.tokenizer, pairs, max_length)
+        placed = (one.model_copy(update={"id": str(at)}) for at, one in enumerate(missing))
+        examples, _ = encode_all(loaded.template, placed, max_length)
         pad = loaded.tokenizer.pad_token_id
-        scored = score(loaded.model, examples, pad, on_progress=on_progress)
+        scored = sum_by_id(score(loaded.model, examples, pad, on_progress=on_progress))
         found = {item.id: (item.loss_sum, item.tokens) for item in scored}
         return [found.get(str(place)) for place in range(len(missing))]
 
@@ -195,10 +203,12 @@ def answered(
     on_progress: Progress = lambda *_: None,
 ) -> list[tuple[Sample, Answer]]:
     """What the model says where the assistant first spoke, beside what was said there."""
-    asked = [(record, *found) for record in records if (found := first_exchange(record.messages))]
-    said = replies(
-        loaded, cache, [prompt for _, prompt, _ in asked], settings.max_new_tokens, on_progress
-    )
+    exchanges = [
+        (record, *found) for record in records if (found := first_exchange(record.messages))
+    ]
+    asked = [one for one in exchanges if loaded.template.takes(Dialogue(one[1], one[0].tools))]
+    prompts = [Dialogue(prompt, record.tools) for record, prompt, _ in asked]
+    said = replies(loaded, cache, prompts, settings.max_new_tokens, on_progress)
     return [
         (
             Sample(
@@ -217,21 +227,24 @@ def answered(
 def replies(
     loaded: Loaded,
     cache: ItemCache,
-    prompts: Sequence[Sequence[Message]],
+    prompts: Sequence[Conversation],
     max_new_tokens: int,
     on_progress: Progress = lambda *_: None,
 ) -> list[Answer]:
-    def measure(missing: Sequence[Sequence[Message]]) -> list[Any]:
+    def measure(missing: Sequence[Conversation]) -> list[Any]:
         found = answers(
             loaded.model,
-            loaded.tokenizer,
+            loaded.template,
             missing,
             max_new_tokens=max_new_tokens,
             on_progress=on_progress,
         )
         return [answer.model_dump() for answer in found]
 
-    keyed = [(digest_json([m.model_dump() for m in prompt]), prompt) for prompt in prompts]
+    keyed = [
+        (digest_json([[m.model_dump() for m in prompt.messages], prompt.tools]), prompt)
+        for prompt in prompts
+    ]
     return [
         Answer.model_validate(value)
         for value in cache.fill(["answer", max_new_tokens], keyed, measure)
@@ -283,7 +296,11 @@ def red_team(
     if not prompts:
         return {}
     said = replies(
-        loaded, cache, [one.messages for one in prompts], settings.max_new_tokens, on_progress
+        loaded,
+        cache,
+        [Dialogue(one.messages) for one in prompts],
+        settings.max_new_tokens,
+        on_progress,
     )
     pairs = [(prompt.text, answer.text) for prompt, answer in zip(prompts, said, strict=True)]
     passed = classifier(settings.safety)(pairs)
@@ -303,7 +320,7 @@ def verbatim(loaded: Loaded, cache: ItemCache, training: Snapshot, count: int) -
 
     def measure(_: Sequence[Snapshot]) -> list[list[tuple[str, bool]]]:
         records = list(training.records())
-        return [recited(loaded.model, loaded.tokenizer, records, count)]
+        return [recited(loaded.model, loaded.template, records, count)]
 
     (found,) = cache.fill(["verbatim", count], [(training.digest, training)], measure)
     return _shares([identifier for identifier, _ in found], [said for _, said in found])
@@ -318,7 +335,7 @@ def exposures(
     def measure(_: Sequence[Any]) -> list[list[tuple[str, float]]]:
         found = exposure(
             loaded.model,
-            loaded.tokenizer,
+            loaded.template,
             settings.canaries(),
             seed=settings.seed,
             candidates=settings.candidates,
