@@ -3,6 +3,7 @@
 from itertools import islice
 
 from data_contracts.errors import DataError, RowRejected
+from data_contracts.home_keys import passing_key
 from data_contracts.records import Message
 from data_contracts.workspace import Workspace
 from models import plan as plans
@@ -47,7 +48,7 @@ def plan(
     base = resolve_base(model, workspace.models)
     check_model(base, settings)
     dtype = torch_dtype(base.dtype)
-    tokenizer, listing = load_tokenizer(base), ingest(data)
+    tokenizer, listing = load_tokenizer(base), ingest(data, passing_key())
     sample: list[tuple[str, tuple[Message, ...]]] = []
     for file, row in islice(listing.rows(), SAMPLE):
         try:

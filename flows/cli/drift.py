@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from data_contracts.errors import ConfigError, DataError, RowRejected
+from data_contracts.home_keys import passing_key
 from data_contracts.workspace import Workspace
 from flows.cli.data import learned
 from flows.cli.output import (
@@ -116,6 +117,7 @@ def drift(
     from tasks.drift.compare import compare
     from tasks.drift.features import describe
     from tasks.drift.report import page
+    from tasks.paths import shown
     from tasks.scrub.replace import secret_key
     from tasks.scrub.workers import searching
 
@@ -138,8 +140,13 @@ def drift(
     evidence = compare(sides["reference"], sides["reference"], sides["current"], settings.drift)
     sampled = {name: of for name, (_, of) in listed.items()}
     if report is not None:
-        about = {"reference": reference, "now": current, "encoder": settings.encoder.encoder}
-        write_page(report, page(evidence, {**about, "model": "two files"}))
+        about = {
+            "reference": shown(reference),
+            "now": shown(current),
+            "encoder": settings.encoder.encoder,
+            "model": "two files",
+        }
+        write_page(report, page(evidence, about))
     show_comparison(evidence.comparison, sampled, as_json=as_json)
     if evidence.comparison.verdict == "drift":
         raise typer.Exit(DRIFT_CODE)
@@ -156,7 +163,8 @@ def read_side(path: str, settings: "Settings") -> "tuple[list[Record], int]":
     from tasks.logs import whole
 
     source = Source(path=path, rows=settings.drift.reference_records)
-    listing = ingest(IngestSettings(sources=(source,), seed=settings.drift.seed))
+    sample = IngestSettings(sources=(source,), seed=settings.drift.seed)
+    listing = ingest(sample, passing_key())
     records = []
     for file, row in listing.rows():
         try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from data_contracts.errors import ConfigError, StackError
+from data_contracts.home_keys import passing_key
 from data_contracts.workspace import Workspace
 from flows.cli.output import JsonFlag, console, show_json, show_table
 from infra.local import PrefectApi
@@ -75,7 +76,7 @@ def run_retrain(settings: "Settings", api: PrefectApi) -> "RetrainReport":
     from tasks.train import check_rendezvous
 
     check_rendezvous(settings.train)
-    ingest(settings.data)
+    ingest(settings.data, passing_key())
     Workspace.current().create()
     with api.running():
         return run_flow(settings)
