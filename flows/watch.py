@@ -27,6 +27,7 @@ from tasks.ledger.database import Ledger
 from tasks.ledger.episodes import JudgedWindow, Outcome
 from tasks.ledger.requests import Request
 from tasks.logs import Entry, LogWindow, Pending, cut, iso, look, quarantine_digest, rules
+from tasks.paths import shown, shown_all
 from tasks.registry import LoadedVersion
 from tasks.scrub import detector_task
 from tasks.scrub.replace import secret_key
@@ -119,7 +120,7 @@ def watch(settings: Settings, logs: str | None = None) -> WatchReport:
     finish_files(pending, windows, settings, ledger)
     forget_old(settings, ledger)
     report = WatchReport(
-        logs=path,
+        logs=shown(path),
         champion=champion.version.version,
         windows=tuple(judged),
         waiting=waiting,
@@ -128,7 +129,7 @@ def watch(settings: Settings, logs: str | None = None) -> WatchReport:
         late=pending.late,
         incomplete=pending.incomplete,
         quarantined=rules(pending.quarantined),
-        damaged=pending.damaged,
+        damaged=shown_all(pending.damaged),
     )
     tell(report)
     return report

@@ -19,6 +19,7 @@ from data_contracts.errors import EvergreenError
 from data_contracts.permissions import keep_private
 from data_contracts.workspace import Workspace
 from flows.cli import backup, data, demo, drift, export, models, pipeline, regression, review, stack
+from flows.cli.output import make_errors_printable, show_error
 from infra.local import environment
 from tasks.log_records import logging_in_one_line
 
@@ -100,6 +101,7 @@ def _root(
 
 def main() -> None:
     """Run the command line; user errors become one line and an exit code, never a traceback."""
+    make_errors_printable()
     warnings.filterwarnings("ignore", category=FutureWarning)
     # The folder is made when there is something to put in it, not for `--help`.
     warnings.filterwarnings("ignore", message="Failed to create the Prefect home directory")
@@ -135,5 +137,5 @@ def run() -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    show_error(message)
     return code

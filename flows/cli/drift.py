@@ -16,6 +16,7 @@ from flows.cli.data import learned
 from flows.cli.output import (
     JsonFlag,
     advance,
+    bold,
     console,
     progress,
     require_writable,
@@ -88,11 +89,11 @@ def show_watched(report: "WatchReport") -> None:
         rows = [{"rule": rule, "records": n} for rule, n in report.quarantined.items()]
         show_table("Quarantined", rows)
     for uri, reason in report.damaged.items():
-        console.print(f"[bold]Damaged:[/bold] {uri}: {reason}; read as far as it goes")
+        console.print(bold("Damaged:"), f"{uri}: {reason}; read as far as it goes")
     for window in report.windows:
         if window.request is not None:
             request = window.request
-            console.print(f"[bold]Retrain requested[/bold] ({request.id}): {request.reason}")
+            console.print(bold("Retrain requested"), f"({request.id}): {request.reason}")
         console.print(f"Report: {window.page}", soft_wrap=True)
 
 
@@ -223,7 +224,7 @@ def show_comparison(comparison: "Comparison", sampled: dict[str, int], *, as_jso
         f"{comparison.reference_rows} conversations of {sampled['reference']} rows against"
         f" {comparison.current_rows} of {sampled['current']}"
     )
-    console.print(f"[bold]{headline(comparison)}[/bold]: {comparison.reason}")
+    console.print(bold(headline(comparison)), comparison.reason, sep=": ")
 
 
 def ledger(
@@ -270,7 +271,7 @@ def ledger(
         history: list[dict[str, Any]] = [event.model_dump(mode="json") for event in events]
         show_json(one.model_dump(mode="json") | {"history": history})
         return
-    console.print(f"[bold]{one.id}[/bold] ({one.trigger}, champion {one.champion}): {one.state}")
+    console.print(bold(one.id), f"({one.trigger}, champion {one.champion}): {one.state}")
     show_table(
         "History",
         [

@@ -15,7 +15,7 @@ import typer
 
 from data_contracts.errors import EvergreenError, StackError
 from data_contracts.workspace import Workspace
-from flows.cli.output import JsonFlag, console, show_json, show_table
+from flows.cli.output import JsonFlag, bold, console, show_json, show_table
 from infra.local import (
     Service,
     choose_port,
@@ -80,7 +80,7 @@ def up(
             runner = serve_deployments(workspace, f"{services[0].url}/api", config)
         for service in services:
             ui = {"the Prefect server": "Prefect UI", "the MLflow server": "MLflow UI"}
-            console.print(f"[bold]{ui[service.name]}:[/bold] {service.url}")
+            console.print(bold(f"{ui[service.name]}:"), service.url)
         console.print("Ctrl-C stops everything.")
         _follow(services, runner)
     except KeyboardInterrupt:
@@ -115,7 +115,7 @@ def _follow(services: list[Service], runner: "subprocess.Popen[str] | None") -> 
                 file.seek(positions[name])
                 for line in file:
                     if line.strip():
-                        console.print(f"{name:8}| {line.rstrip()}", markup=False, soft_wrap=True)
+                        console.print(f"{name:8}| {line.rstrip()}", soft_wrap=True)
                 positions[name] = file.tell()
         for service in services:
             if service.ended:
@@ -161,15 +161,16 @@ def status(
     if as_json:
         show_json(state)
         return
-    console.print(f"[bold]Home:[/bold] {state['home']}", soft_wrap=True)
+    console.print(bold("Home:"), state["home"], soft_wrap=True)
     show_table("Services", [{"service": n, "at": url} for n, url in state["services"].items()])
     if reigning:
         console.print(
-            f"[bold]Champion:[/bold] version {reigning.version}, held-out loss"
-            f" {reigning.holdout_loss:.4f}: {reigning.reason}"
+            bold("Champion:"),
+            f"version {reigning.version}, held-out loss"
+            f" {reigning.holdout_loss:.4f}: {reigning.reason}",
         )
     else:
-        console.print("[bold]Champion:[/bold] none yet; `evergreen retrain` makes one")
+        console.print(bold("Champion:"), "none yet; `evergreen retrain` makes one")
     show_table("Last trainings", state["trainings"])
 
 
