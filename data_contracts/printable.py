@@ -28,6 +28,15 @@ def one_line(text: str) -> str:
     return " ".join(printable(text).split())
 
 
+def is_text(name: str) -> bool:
+    """Whether it can be written down: the name of a file may be any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class _Signs(dict[int, str | None]):
     """What becomes of each character, looked up when it is first met."""
 

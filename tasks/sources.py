@@ -32,6 +32,7 @@ from data_contracts.formats import Reading, Readings, read_row
 from data_contracts.formats.fields import is_list, safe_name
 from data_contracts.home_keys import keyed_digest, keyed_json
 from data_contracts.inference_logs import is_inference_log, parse_inference_log
+from data_contracts.printable import is_text
 from data_contracts.records import Record
 from data_contracts.snapshots import MANIFEST, QUARANTINE
 from tasks.hugging_face import Part, find_part, is_dataset, part_rows
@@ -191,7 +192,10 @@ def find_files(path: str) -> list[str]:
         raise DataError(
             f"no JSONL or Parquet file at {shown(path)}", f"files must end in {', '.join(SUFFIXES)}"
         )
-    return [fs.unstrip_protocol(file) for file in known]
+    uris = [str(fs.unstrip_protocol(file)) for file in known]
+    if odd := [uri for uri in uris if not is_text(uri)]:
+        raise DataError(f"the name of {shown(odd[0])} is not UTF-8", "rename the file")
+    return uris
 
 
 def _format(name: str) -> Literal["jsonl", "parquet"] | None:

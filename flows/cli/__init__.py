@@ -8,15 +8,16 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Annotated, Any
 
 import typer
 
 from data_contracts.disk import disk_error, require_writable
-from data_contracts.errors import EvergreenError
+from data_contracts.errors import ConfigError, EvergreenError
 from data_contracts.permissions import keep_private
+from data_contracts.printable import is_text
 from data_contracts.workspace import Workspace
 from flows.cli import backup, data, demo, drift, export, models, pipeline, regression, review, stack
 from flows.cli.output import make_errors_printable, show_error
@@ -116,6 +117,7 @@ def main() -> None:
 def run() -> int:
     home = Workspace.current().home
     try:
+        require_text(sys.argv)
         # Without standalone mode typer.Exit(code) comes back as the return value.
         code = app(standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -134,6 +136,15 @@ def run() -> int:
         if problem := disk_error(error, home):
             return _fail(str(problem), problem.exit_code)
         raise
+
+
+def require_text(arguments: Sequence[str]) -> None:
+    """Raises ConfigError: one holds bytes that are no UTF-8, which nothing can write down."""
+    for argument in arguments:
+        if not is_text(argument):
+            raise ConfigError(
+                f"the argument {argument!r} is not UTF-8", "rename the file, or correct it"
+            )
 
 
 def _fail(message: str, code: int) -> int:
