@@ -127,3 +127,20 @@ def cells(database: Path) -> Iterator[object]:
             rows = connection.execute(f'SELECT * FROM "{name}"')  # noqa: S608 - a table's name
             for row in rows:
                 yield from row
+
+
+def attack_with(values: Iterable[str], *files: Path) -> Attack:
+    """By somebody who has guessed the lines that hold one of the values, and the whole files."""
+    contents = [(str(file), file.read_bytes()) for file in files]
+    for file in files:
+        for line in file.read_text().splitlines():
+            known = [value for value in values if value in line]
+            if not known:
+                continue
+            contents += [(known[0], line.encode()), (known[0], f"{line}\n".encode())]
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            contents += [(known[0], content) for content in serialisations(row)]
+    return Attack(contents)

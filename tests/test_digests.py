@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from data_contracts.errors import RowRejected
+from data_contracts.formats import parse_record
 from data_contracts.home_keys import LOGS, ROWS, home_key
 from data_contracts.labels import OTHER, label_name
 from data_contracts.policy import load_policy
-from data_contracts.records import Message, Record, parse_record
+from data_contracts.records import Message, Record
 from data_contracts.workspace import Workspace
 from tasks.ingest import IngestSettings, Source, ingest
 from tasks.ledger.database import Ledger, LedgerSettings

@@ -277,7 +277,14 @@ class Making:
 
 def without_personal_names(readings: Readings, find: Find) -> Readings:
     """A field's name may be somebody's: such a one is counted as `other`."""
-    return readings.renamed([name for name in readings.unread if find(name)])
+
+    def is_personal(name: str) -> bool:
+        try:
+            return bool(find(name))
+        except RowRejected:  # it may be
+            return True
+
+    return readings.renamed([name for name in readings.unread if is_personal(name)])
 
 
 def write(path: Path, table: pa.Table) -> None:
