@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_contracts.home_keys import passing_key
 from data_contracts.records import Record
 from data_contracts.workspace import HOME_VARIABLE, Workspace
 from infra.local import environment
@@ -93,7 +94,9 @@ def measure(options: argparse.Namespace, workspace: Workspace) -> dict[str, Any]
 def conversations(rows: int) -> list[Record]:
     from tasks.ingest import IngestSettings, Source, ingest
 
-    listing = ingest(IngestSettings(sources=(Source(path="bundled:chitchat", rows=rows),)))
+    listing = ingest(
+        IngestSettings(sources=(Source(path="bundled:chitchat", rows=rows),)), passing_key()
+    )
     return [row.parse(file.name) for file, row in listing.rows()]
 
 

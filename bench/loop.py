@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from data_contracts.home_keys import passing_key
 from data_contracts.workspace import HOME_VARIABLE, Workspace
 from infra.local import PrefectApi, environment
 
@@ -96,7 +97,7 @@ def run_plain(settings: Any, workspace: Workspace, home: Path) -> None:
     here.create()
     policy = load_policy()
     detector = built(policy, settings.scrub.detector, workspace)
-    listing = ingest(settings.data)
+    listing = ingest(settings.data, passing_key())
     scrubbed = scrub(listing, policy, detector, settings.scrub, here)
     validated = validate(scrubbed.snapshot, load_contract(), settings.contract, here)
     parts = split(validated.snapshot, settings.split, here)

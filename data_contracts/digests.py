@@ -1,4 +1,8 @@
-"""One way to name content: sha256 in hex."""
+"""One way to name content: sha256 in hex.
+
+For code, settings, weights and scrubbed text. Whoever sees such a digest can try texts until one
+fits, so raw text is named by `home_keys.keyed_digest` alone.
+"""
 
 import hashlib
 import json
@@ -15,10 +19,15 @@ def digest_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def canonical(value: Json) -> bytes:
+    """The JSON form in which key order does not matter, as bytes."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("utf-8", "surrogatepass")
+
+
 def digest_json(value: Json) -> str:
-    """Digest of the canonical JSON form, so that key order does not matter."""
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return digest_bytes(canonical.encode("utf-8", "surrogatepass"))
+    """Digest of the canonical JSON form."""
+    return digest_bytes(canonical(value))
 
 
 def digest_model(model: BaseModel) -> str:

@@ -20,3 +20,19 @@ class LabelledText:
 
     text: str
     labels: Sequence[Finding]
+
+
+def merge(detections: Sequence[Finding]) -> list[Finding]:
+    """Unions of overlapping detections, left to right."""
+    merged: list[Finding] = []
+    best: list[Finding] = []
+    for detection in sorted(detections, key=lambda found: (found.start, -found.end)):
+        if merged and detection.start < merged[-1].end:
+            surest = max(best[-1], detection, key=lambda f: (f.score, f.end - f.start))
+            end = max(merged[-1].end, detection.end)
+            merged[-1] = Finding(merged[-1].start, end, surest.entity, surest.score)
+            best[-1] = surest
+        else:
+            merged.append(detection)
+            best.append(detection)
+    return merged

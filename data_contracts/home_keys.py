@@ -10,10 +10,13 @@ import os
 import secrets
 from pathlib import Path
 
+from data_contracts.digests import Json, canonical
 from data_contracts.errors import StackError
 from data_contracts.workspace import Workspace
 
 KEY_BYTES = 32
+# Names of keys: of rows of sources and what is kept of them, and of log records in the ledger.
+ROWS, LOGS = "rows", "logs"
 
 
 def home_key(workspace: Workspace, name: str) -> bytes:
@@ -41,6 +44,21 @@ def home_key(workspace: Workspace, name: str) -> bytes:
 def keyed_digest(key: bytes, content: bytes) -> str:
     """HMAC-SHA256 in hex (RFC 2104): names content to holders of the key and to nobody else."""
     return hmac.digest(key, content, "sha256").hex()
+
+
+def keyed_json(key: bytes, purpose: str, value: Json) -> str:
+    """Keyed digest of a JSON value; the same value has another one for another purpose."""
+    return keyed_digest(key, canonical([purpose, value]))
+
+
+def key_fingerprint(key: bytes) -> str:
+    """Tells one key from another without telling the key."""
+    return keyed_digest(key, b"fingerprint")[:16]
+
+
+def passing_key() -> bytes:
+    """A key for digests that nothing keeps: no home is needed for them."""
+    return secrets.token_bytes(KEY_BYTES)
 
 
 def _create(file: Path) -> None:

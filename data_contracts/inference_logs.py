@@ -17,7 +17,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from data_contracts.digests import digest_json
 from data_contracts.errors import RowRejected
 from data_contracts.formats import parse_id, parse_message, parse_messages
 from data_contracts.records import (
@@ -37,7 +36,8 @@ def is_inference_log(row: Mapping[str, Any]) -> bool:
 
 
 def parse_inference_log(row: Mapping[str, Any], *, source: str) -> Record:
-    """Read one log record; its answer becomes the last message.
+    """Read one log record; its answer becomes the last message. The id of one that brings none is
+    empty, until the scrub names it by what is left of it.
 
     Args:
         row: the decoded row.
@@ -60,7 +60,7 @@ def parse_inference_log(row: Mapping[str, Any], *, source: str) -> Record:
     usage = row.get("usage") if isinstance(row.get("usage"), Mapping) else response.get("usage")
     usage = usage if isinstance(usage, Mapping) else {}
     return Record(
-        id=identifier or digest_json([at, [[m.role, m.content] for m in messages]])[:32],
+        id=identifier or "",
         messages=messages,
         created_at=at,
         source=source,

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from data_contracts.digests import digest_bytes, digest_file, digest_model
 from data_contracts.errors import DataError
+from data_contracts.home_keys import keyed_json
 from data_contracts.partial import partial_folder, publish
 from data_contracts.records import Record
 from data_contracts.workspace import HomePath
@@ -95,7 +96,10 @@ class RowAccount(BaseModel):
 
 
 class QuarantinedRow(BaseModel):
-    """A row that went no further: its id, the rule it broke, the digest of its content. No text."""
+    """A row that went no further: its id, the rule it broke, the keyed digest of its content.
+
+    No text. The digest tells the owner of the home which row it was; it is never published.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -311,11 +315,14 @@ def as_row(record: Record) -> dict[str, object]:
     return record.model_dump(exclude={"labelled_spans"})
 
 
-def quarantine_row(record: Record, rule: str) -> QuarantinedRow:
-    """What is kept of a record that breaks a rule."""
-    return QuarantinedRow(
-        id=record.id, rule=rule, digest=record.content_digest, source=record.source
-    )
+def quarantine_row(record: Record, rule: str, key: bytes) -> QuarantinedRow:
+    """What is kept of a record that breaks a rule.
+
+    The record may be scrubbed: what the scrub overlooked is not to be guessed from a digest of it
+    either, so that is keyed.
+    """
+    digest = keyed_json(key, "quarantine", record.content_digest)
+    return QuarantinedRow(id=record.id, rule=rule, digest=digest, source=record.source)
 
 
 def write_records(

@@ -36,7 +36,7 @@ def sets_of(
     key = fingerprint(secret_key(policy))
     for own in chosen.sets:
         listing = ingest_task.with_options(task_run_name=f"ingest {own.name}")(
-            IngestSettings(sources=(Source(path=own.path),))
+            IngestSettings(sources=(Source(path=own.path),)), workspace
         )
         scrub = scrub_task.with_options(task_run_name=f"scrub {own.name}")
         unaudited = settings.scrub.without_audit()

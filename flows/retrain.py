@@ -116,7 +116,7 @@ def run(
     policy = load_policy(settings.scrub.policy)
     contract = load_contract(settings.contract.path)
     remove_abandoned(workspace.snapshots)
-    listing = ingest_task(data_of(settings, held, champion, workspace))
+    listing = ingest_task(data_of(settings, held, champion, workspace), workspace)
     detector = detector_task(policy, settings.scrub.detector, workspace)
     key = fingerprint(secret_key(policy))
     scrubbed = scrub_task(listing, policy, detector, settings.scrub, workspace, key)

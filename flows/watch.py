@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from data_contracts.contract import INFERENCE_LOGS, load_contract
 from data_contracts.errors import ConfigError, RegistryError
+from data_contracts.home_keys import LOGS, home_key, key_fingerprint
 from data_contracts.policy import load_policy
 from data_contracts.workspace import Workspace
 from flows.events import announce
@@ -24,9 +25,10 @@ from tasks.drift.features import Features
 from tasks.drift.report import markdown, page
 from tasks.ledger import episodes
 from tasks.ledger.database import Ledger
-from tasks.ledger.episodes import JudgedWindow, Outcome
+from tasks.ledger.episodes import CountedRecords, JudgedWindow, Outcome
 from tasks.ledger.requests import Request
-from tasks.logs import Entry, LogWindow, Pending, cut, iso, look, quarantine_digest, rules
+from tasks.logs import CountedBefore, LogWindow, Pending, cut, iso, look, quarantine_digest, rules
+from tasks.paths import shown, shown_all
 from tasks.registry import LoadedVersion
 from tasks.scrub import detector_task
 from tasks.scrub.replace import secret_key
@@ -110,7 +112,8 @@ def watch(settings: Settings, logs: str | None = None) -> WatchReport:
             "`evergreen retrain` makes one",
         )
     now = datetime.now(UTC)
-    pending = look_task(path, settings, ledger, now)
+    log_key = home_key(workspace, LOGS)
+    pending = look_task(path, settings, ledger, log_key, now)
     windows, waiting = cut(pending, settings.watch, now)
     judged = judge(windows, pending, settings, champion, ledger, workspace) if windows else []
     for window in judged:
@@ -119,7 +122,7 @@ def watch(settings: Settings, logs: str | None = None) -> WatchReport:
     finish_files(pending, windows, settings, ledger)
     forget_old(settings, ledger)
     report = WatchReport(
-        logs=path,
+        logs=shown(path),
         champion=champion.version.version,
         windows=tuple(judged),
         waiting=waiting,
@@ -128,23 +131,24 @@ def watch(settings: Settings, logs: str | None = None) -> WatchReport:
         late=pending.late,
         incomplete=pending.incomplete,
         quarantined=rules(pending.quarantined),
-        damaged=pending.damaged,
+        damaged=shown_all(pending.damaged),
     )
     tell(report)
     return report
 
 
 @task(name="look at logs", task_run_name="look at logs", persist_result=False)
-def look_task(path: str, settings: Settings, ledger: Ledger, now: datetime) -> Pending:
+def look_task(path: str, settings: Settings, ledger: Ledger, key: bytes, now: datetime) -> Pending:
+    since = episodes.take_key(ledger, settings.name, key_fingerprint(key))
     done = episodes.finished_files(ledger, settings.name)
-    return look(
-        path,
-        settings.watch,
-        now=now,
+    before = CountedBefore(
+        key=key,
         known=lambda digests: episodes.known(ledger, settings.name, digests),
         finished=lambda file: (file.uri, file.version) in done,
         newest=episodes.newest(ledger, settings.name),
+        since=since,
     )
+    return look(path, settings.watch, now=now, before=before)
 
 
 def judge(
@@ -179,9 +183,12 @@ def judge(
             write_report(evidence, about, kept, file.parent)
             # Rows that no window can claim, because they say no time, are counted with the first.
             broken = [quarantine_digest(row) for row in pending.quarantined] if number == 0 else []
-            outcome = count(
-                kept, evidence, window.entries, broken, file, settings, champion, ledger
+            counted = CountedRecords(
+                [(e.digest, e.at) for e in window.entries] + [(one, kept.end) for one in broken],
+                key=pending.key,
+                forget_before=int(kept.end - 3600 * settings.watch.lateness_hours),
             )
+            outcome = count(kept, evidence, counted, file, settings, champion, ledger)
             publish(evidence.comparison, about, kept, outcome)
             reports.append(
                 WindowReport(
@@ -228,8 +235,7 @@ def write_report(
 def count(
     kept: KeptWindow,
     evidence: Evidence,
-    entries: list[Entry],
-    broken: list[bytes],
+    counted: CountedRecords,
     file: Path,
     settings: Settings,
     champion: LoadedVersion,
@@ -251,9 +257,8 @@ def count(
             features=str(file),
             report=str(file.parent / REPORT_PAGE),
         ),
-        [(e.digest, e.at) for e in entries] + [(digest, kept.end) for digest in broken],
+        counted,
         settings.episode,
-        forget_before=int(kept.end - 3600 * settings.watch.lateness_hours),
         reason=comparison.reason,
     )
 

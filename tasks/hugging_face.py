@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from data_contracts.digests import digest_folder, digest_json
 from data_contracts.errors import DataError
+from tasks.paths import shown
 
 HUB = re.compile(r"hf://(?:datasets/)?(?P<name>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>[\w./-]+))?/?")
 SAVED = ("dataset_dict.json", "state.json")
@@ -76,8 +77,9 @@ def find_part(path: str, subset: str | None, split: str | None) -> Part:
         split = TRAIN if TRAIN in names else names[0] if len(names) == 1 else None
     if split not in names:
         raise DataError(
-            f"{path} has the splits {', '.join(names)}" + (f", and no {split!r}" if split else ""),
-            f"say which: data.sources: [{{path: {path}, split: {names[0]}}}]",
+            f"{shown(path)} has the splits {', '.join(names)}"
+            + (f", and no {split!r}" if split else ""),
+            f"say which: data.sources: [{{path: {shown(path)}, split: {names[0]}}}]",
         )
     return Part(
         path=path,
@@ -170,7 +172,7 @@ def _load(path: str, subset: str | None, revision: str | None) -> Mapping[str, A
 def _unreadable(path: str, error: Exception) -> DataError:
     lines = str(error).splitlines() or [type(error).__name__]
     return DataError(
-        f"cannot read the data set {path} ({lines[0][:200]})",
+        f"cannot read the data set {shown(path)} ({shown(lines[0][:200])})",
         "check its name, subset and split, the network and HF_TOKEN",
         transient=isinstance(error, OSError) and not isinstance(error, FileNotFoundError),
     )

@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from data_contracts.digests import digest_json
 from data_contracts.errors import DataError
 from data_contracts.formats import Readings
+from data_contracts.home_keys import ROWS, home_key
+from data_contracts.workspace import Workspace
+from tasks.paths import shown
 from tasks.sources import Row, SourceFile, inspect, rows
 from tasks.stage import stage_task
 
@@ -100,19 +103,26 @@ class Listing(BaseModel):
                     yield part.file, row
             if count != part.count:
                 raise DataError(
-                    f"{part.file.uri} changed while it was read", "run again when it is complete"
+                    f"{shown(part.file.uri)} changed while it was read",
+                    "run again when it is complete",
                 )
 
 
-def ingest(settings: IngestSettings) -> Listing:
+def ingest(settings: IngestSettings, key: bytes) -> Listing:
     """List, count and digest the sources.
+
+    Args:
+        settings: which sources.
+        key: of the digests: the home's, or a passing one where they are not kept.
 
     Raises:
         DataError: a source is missing, empty, unreadable or named twice.
     """
     taken: list[Taken] = []
     for source in settings.sources:
-        files = inspect(source.path, seed=settings.seed, subset=source.subset, split=source.split)
+        files = inspect(
+            source.path, seed=settings.seed, key=key, subset=source.subset, split=source.split
+        )
         positions = _sample(files, source.rows, settings.seed)
         taken += [
             Taken(file=file, positions=chosen)
@@ -121,7 +131,7 @@ def ingest(settings: IngestSettings) -> Listing:
         ]
     uris = [part.file.uri for part in taken]
     if twice := {uri for uri in uris if uris.count(uri) > 1}:
-        raise DataError(f"{sorted(twice)[0]} is given twice", "name each source once")
+        raise DataError(f"{shown(sorted(twice)[0])} is given twice", "name each source once")
     return Listing(taken=tuple(taken), seed=settings.seed)
 
 
@@ -152,5 +162,5 @@ def _sample(files: list[SourceFile], count: int | None, seed: int) -> list[tuple
     cached=False,
     retries=3,
 )
-def ingest_task(settings: IngestSettings) -> Listing:
-    return ingest(settings)
+def ingest_task(settings: IngestSettings, workspace: Workspace) -> Listing:
+    return ingest(settings, home_key(workspace, ROWS))

@@ -20,9 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data_contracts.digests import digest_bytes, digest_json
 from data_contracts.errors import RowRejected
+from data_contracts.home_keys import key_fingerprint, keyed_json
 from data_contracts.inference_logs import parse_inference_log
 from data_contracts.records import Message, Record
 from data_contracts.snapshots import QuarantinedRow
+from tasks.paths import shown
 from tasks.sources import UNREADABLE, Row, contents, find_files, first_line
 
 
@@ -80,7 +82,8 @@ class LogFile:
 class Entry:
     """One new record: when (seconds since 1970), which, and where it stands.
 
-    `state` is the digest of the conversation with its answer.
+    `digest` is keyed, as the ledger keeps it. `state`, the digest of the conversation with its
+    answer, is not: it never leaves the memory of the process that looks.
     """
 
     at: int
@@ -92,8 +95,12 @@ class Entry:
 
 @dataclass
 class Pending:
-    """What a look at the logs found that no window has counted yet."""
+    """What a look at the logs found that no window has counted yet.
 
+    `key` is the fingerprint of the key that records are known under.
+    """
+
+    key: str = ""
     files: list[LogFile] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     beginnings: set[bytes] = field(default_factory=set)
@@ -127,40 +134,51 @@ class LogWindow:
         return sorted(sorted(self.conversations, key=lambda entry: entry.digest)[:count])
 
 
-Known = Callable[[list[bytes]], set[bytes]]
+@dataclass(frozen=True)
+class CountedBefore:
+    """What earlier windows have counted.
+
+    Args:
+        key: of the digests that records are known by.
+        known: which of some digests earlier windows have counted.
+        finished: whether nothing new can be in a file.
+        newest: the end of the last window, seconds since 1970; None before the first.
+        since: records before this are taken for counted, as their digests' key is lost.
+    """
+
+    key: bytes
+    known: Callable[[list[bytes]], set[bytes]]
+    finished: Callable[[LogFile], bool]
+    newest: int | None = None
+    since: int | None = None
+
+    def oldest(self, lateness_hours: float) -> float:
+        """Records from before this are too late to count."""
+        late = -1e18 if self.newest is None else self.newest - 3600 * lateness_hours
+        return late if self.since is None else max(late, self.since)
 
 
-def look(
-    path: str,
-    settings: WatchSettings,
-    *,
-    now: datetime,
-    known: Known,
-    finished: Callable[[LogFile], bool],
-    newest: int | None,
-) -> Pending:
+def look(path: str, settings: WatchSettings, *, now: datetime, before: CountedBefore) -> Pending:
     """First pass: find what is new at `path`.
 
     Args:
         now: records later than this (and `future_minutes`) are quarantined.
-        known: which of some record digests earlier windows have counted.
-        finished: whether nothing new can be in a file.
-        newest: the end of the last window, seconds since 1970; None before the first.
+        before: what earlier windows have counted.
 
     Raises:
         DataError: nothing is at `path`. A file that cannot be read is noted in
             `damaged` and the records before the damage are used.
     """
-    pending = Pending()
+    pending = Pending(key=key_fingerprint(before.key))
     latest = now.timestamp() + 60 * settings.future_minutes
-    oldest = -1e18 if newest is None else newest - 3600 * settings.lateness_hours
+    oldest = before.oldest(settings.lateness_hours)
     met: set[bytes] = set()
     for uri in find_files(path):
         batch: list[Entry] = []
         rejected: list[QuarantinedRow] = []
         try:
             file = LogFile(uri, _version(uri))
-            if finished(file):
+            if before.finished(file):
                 continue
             number = len(pending.files)
             pending.files.append(file)
@@ -168,16 +186,16 @@ def look(
                 row = Row(position, content)
                 try:
                     record = parse_inference_log(row.decode(), source=uri)
-                    entry = Entry(
-                        _seconds(record), _digest(record), number, position, _state(record.messages)
-                    )
+                    digest = _digest(record, before.key)
+                    state = _state(record.messages)
+                    entry = Entry(_seconds(record), digest, number, position, state)
                     if entry.at > latest:
                         raise RowRejected("timestamp: in the future")
                 except RowRejected as broken:
                     if isinstance(content, bytes) and not content.endswith(b"\n"):
                         pending.incomplete += 1  # still being written: wait for the rest
                         continue
-                    rejected.append(_quarantined(row, uri, broken.rule))
+                    rejected.append(_quarantined(row, uri, broken.rule, before.key))
                     continue
                 if entry.digest in met:
                     pending.duplicates += 1
@@ -189,7 +207,7 @@ def look(
                     pending.beginnings.update(_beginnings(record))
         except UNREADABLE as error:
             pending.damaged[uri] = first_line(error)
-        seen = known(
+        seen = before.known(
             [entry.digest for entry in batch] + [quarantine_digest(row) for row in rejected]
         )
         pending.known += len(seen)
@@ -212,9 +230,9 @@ def _version(uri: str) -> str:
     return f"{info.get('size')}-{changed}"
 
 
-def _digest(record: Record) -> bytes:
+def _digest(record: Record, key: bytes) -> bytes:
     """The same for a record that was logged twice, whatever file it stands in."""
-    content = digest_json([record.created_at, record.id, record.content_digest])
+    content = keyed_json(key, "record", [record.created_at, record.id, record.content_digest])
     return bytes.fromhex(content)[:16]
 
 
@@ -222,9 +240,11 @@ def _seconds(record: Record) -> int:
     return int(datetime.fromisoformat(str(record.created_at)).timestamp())
 
 
-def _quarantined(row: Row, uri: str, rule: str) -> QuarantinedRow:
-    name = uri.rsplit("/", 1)[-1]
-    return QuarantinedRow(id=f"{name}:{row.position}", rule=rule, digest=row.digest, source=name)
+def _quarantined(row: Row, uri: str, rule: str, key: bytes) -> QuarantinedRow:
+    name = shown(uri.rsplit("/", 1)[-1])
+    return QuarantinedRow(
+        id=f"{name}:{row.position}", rule=rule, digest=row.digest(key), source=name
+    )
 
 
 def cut(pending: Pending, settings: WatchSettings, now: datetime) -> tuple[list[LogWindow], int]:

@@ -3,6 +3,7 @@
 from itertools import islice
 
 from data_contracts.errors import DataError, RowRejected
+from data_contracts.home_keys import passing_key
 from data_contracts.records import Record
 from data_contracts.workspace import Workspace
 from models import plan as plans
@@ -48,7 +49,7 @@ def plan(
     base = resolve_base(model, workspace.models)
     check_model(base, settings)
     dtype = torch_dtype(base.dtype)
-    template, listing = load_template(base), ingest(data)
+    template, listing = load_template(base), ingest(data, passing_key())
     sample: list[Record] = []
     for file, row in islice(listing.rows(), SAMPLE):
         try:

@@ -12,7 +12,7 @@
 """
 
 import contextlib
-import hashlib
+import hmac
 import io
 import json
 import zlib
@@ -26,15 +26,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from data_contracts.digests import digest_bytes, digest_json
+from data_contracts.digests import digest_json
 from data_contracts.errors import DataError, RowRejected
 from data_contracts.formats import Reading, Readings, read_row
 from data_contracts.formats.fields import is_list, safe_name
+from data_contracts.home_keys import keyed_digest, keyed_json
 from data_contracts.inference_logs import is_inference_log, parse_inference_log
+from data_contracts.printable import is_text
 from data_contracts.records import Record
 from data_contracts.snapshots import MANIFEST, QUARANTINE
 from tasks.hugging_face import Part, find_part, is_dataset, part_rows
 from tasks.json_rows import BOM, HEAD_BYTES, NotUtf8, RowCutter, layout_of
+from tasks.paths import shown
 
 SUFFIXES: dict[str, Literal["jsonl", "parquet"]] = {
     ".jsonl": "jsonl",
@@ -48,7 +51,7 @@ SUFFIXES: dict[str, Literal["jsonl", "parquet"]] = {
 
 
 class SourceFile(BaseModel):
-    """One readable source with its content's digest, so that a changed file is noticed.
+    """One readable source with a keyed digest of its content, so that a changed file is noticed.
 
     `left_out` names what else is in it and is not read: other splits of a data set, what stands
     beside the rows in a JSON object.
@@ -61,7 +64,7 @@ class SourceFile(BaseModel):
     format: Literal["jsonl", "parquet", "dataset", "chitchat", "pii"]
     rows: int
     bytes: int
-    sha256: str
+    digest: str
     subset: str | None = None
     split: str | None = None
     revision: str | None = None
@@ -82,12 +85,13 @@ class Row:
     position: int
     content: bytes | Mapping[str, Any]
 
-    @property
-    def digest(self) -> str:
-        """Digest of the raw content; all that quarantine keeps of a row that cannot be parsed."""
+    def digest(self, key: bytes) -> str:
+        """Keyed digest of the raw content; all that quarantine keeps of a row that cannot be
+        parsed."""
         if isinstance(self.content, bytes):
-            return digest_bytes(self.content)
-        return digest_bytes(repr(sorted(self.content.items())).encode("utf-8", "surrogatepass"))
+            return keyed_digest(key, b"row:" + self.content)
+        columns = repr(sorted(self.content.items())).encode("utf-8", "surrogatepass")
+        return keyed_digest(key, b"columns:" + columns)
 
     @property
     def size(self) -> int:
@@ -108,6 +112,8 @@ class Row:
         content = self._decoded()
         if isinstance(content, Mapping) and is_inference_log(content):
             record = parse_inference_log(content, source=source)
+            named = {"id": record.id or f"{source}:{self.position}"}
+            record = record.model_copy(update=named)
             return Reading(record=record, readings=Readings(formats={"inference log": 1}))
         return read_row(content, source=source, position=self.position)
 
@@ -173,18 +179,23 @@ def find_files(path: str) -> list[str]:
             found = [root] if fs.exists(root) else []
     except (OSError, ValueError, ImportError) as error:
         raise DataError(
-            f"cannot look at {path} ({first_line(error)})",
+            f"cannot look at {shown(path)} ({first_line(error)})",
             "check the address, the network and the credentials",
             transient=isinstance(error, OSError),
         ) from error
     if not found:
-        raise DataError(f"nothing at {path}", "check the path given with --data or in data.sources")
+        raise DataError(
+            f"nothing at {shown(path)}", "check the path given with --data or in data.sources"
+        )
     known = sorted(file for file in found if _format(file) and not file.endswith(QUARANTINE))
     if not known:
         raise DataError(
-            f"no JSONL or Parquet file at {path}", f"files must end in {', '.join(SUFFIXES)}"
+            f"no JSONL or Parquet file at {shown(path)}", f"files must end in {', '.join(SUFFIXES)}"
         )
-    return [fs.unstrip_protocol(file) for file in known]
+    uris = [str(fs.unstrip_protocol(file)) for file in known]
+    if odd := [uri for uri in uris if not is_text(uri)]:
+        raise DataError(f"the name of {shown(odd[0])} is not UTF-8", "rename the file")
+    return uris
 
 
 def _format(name: str) -> Literal["jsonl", "parquet"] | None:
@@ -195,11 +206,14 @@ def _format(name: str) -> Literal["jsonl", "parquet"] | None:
 
 
 def inspect(
-    path: str, *, seed: int, subset: str | None = None, split: str | None = None
+    path: str, *, seed: int, key: bytes, subset: str | None = None, split: str | None = None
 ) -> list[SourceFile]:
     """Count and digest every row source that `path` stands for, without keeping any text.
 
     Args:
+        path: see above.
+        seed: of generated rows.
+        key: of the digests.
         subset, split: of a data set; None for its default subset, and `train` or its only split.
 
     Raises:
@@ -208,24 +222,26 @@ def inspect(
     if path.startswith("bundled:"):
         return [_inspect_bundled(path, seed)]
     if is_dataset(path):
-        return [_inspect_dataset(path, subset, split)]
+        return [_inspect_dataset(path, key, subset, split)]
     if subset or split:
-        raise DataError(f"{path} is not a data set with splits", "leave out subset and split")
-    return [_inspect_file(uri) for uri in find_files(path)]
+        raise DataError(
+            f"{shown(path)} is not a data set with splits", "leave out subset and split"
+        )
+    return [_inspect_file(uri, key) for uri in find_files(path)]
 
 
-def _inspect_dataset(path: str, subset: str | None, split: str | None) -> SourceFile:
+def _inspect_dataset(path: str, key: bytes, subset: str | None, split: str | None) -> SourceFile:
     part = find_part(path, subset, split)
     count = sum(1 for _ in part_rows(part))
     if count == 0:
-        raise DataError(f"the split {part.split!r} of {path} has no rows", "choose another")
+        raise DataError(f"the split {part.split!r} of {shown(path)} has no rows", "choose another")
     return SourceFile(
         uri=path,
         name=path.rstrip("/").rpartition("/")[2],
         format="dataset",
         rows=count,
         bytes=0,
-        sha256=part.digest,
+        digest=keyed_json(key, "data set", part.digest),
         subset=subset,
         split=part.split,
         revision=part.revision,
@@ -233,16 +249,16 @@ def _inspect_dataset(path: str, subset: str | None, split: str | None) -> Source
     )
 
 
-def _inspect_file(uri: str) -> SourceFile:
+def _inspect_file(uri: str, key: bytes) -> SourceFile:
     kind = _format(uri)
     if kind is None:
-        raise DataError(f"{uri} is not JSONL or Parquet", "rename or convert it")
-    sha, size, lines = hashlib.sha256(), 0, 0
+        raise DataError(f"{shown(uri)} is not JSONL or Parquet", "rename or convert it")
+    digest, size, lines = hmac.new(key, b"file:", "sha256"), 0, 0
     left_out: set[str] = set()
     try:
         with fsspec.open(uri, "rb") as file:
             while chunk := file.read(1 << 20):
-                sha.update(chunk)
+                digest.update(chunk)
                 size += len(chunk)
         if kind == "parquet":
             with fsspec.open(uri, "rb") as file:
@@ -250,22 +266,22 @@ def _inspect_file(uri: str) -> SourceFile:
         else:
             lines = sum(1 for _ in _json_rows(uri, left_out))
     except NotUtf8 as error:
-        raise DataError(f"cannot read {uri}: {error}", "or leave it out") from error
+        raise DataError(f"cannot read {shown(uri)}: {error}", "or leave it out") from error
     except UNREADABLE as error:
         raise DataError(
-            f"cannot read {uri} ({first_line(error)})",
+            f"cannot read {shown(uri)} ({first_line(error)})",
             "check the file",
             transient=isinstance(error, OSError) and not isinstance(error, pa.ArrowException),
         ) from error
     if lines == 0:
-        raise DataError(f"{uri} has no rows", "remove it or fill it")
+        raise DataError(f"{shown(uri)} has no rows", "remove it or fill it")
     return SourceFile(
         uri=uri,
         name=_name(uri),
         format=kind,
         rows=lines,
         bytes=size,
-        sha256=sha.hexdigest(),
+        digest=digest.hexdigest(),
         left_out=tuple(sorted(left_out)),
     )
 
@@ -278,7 +294,12 @@ def _name(uri: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    """What went wrong, without the path: the file's name may be personal data."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return shown((str(error).splitlines() or [type(error).__name__])[0][:200])
 
 
 def rows(file: SourceFile, *, seed: int) -> Iterator[Row]:
@@ -306,7 +327,7 @@ def _part(file: SourceFile) -> Part:
         split=str(file.split),
         revision=file.revision,
         others=(),
-        digest=file.sha256,
+        digest=file.digest,
     )
 
 
@@ -403,7 +424,7 @@ def _inspect_bundled(path: str, seed: int) -> SourceFile:
         format="chitchat" if name == "chitchat" else "pii",
         rows=count,
         bytes=0,
-        sha256=digest_json([package, version, seed if name == "pii" else 0]),
+        digest=digest_json([package, version, seed if name == "pii" else 0]),
     )
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.digests import digest_json
 from data_contracts.errors import DataError
+from data_contracts.home_keys import ROWS, home_key
 from data_contracts.records import Record
 from data_contracts.snapshots import QuarantinedRow, Snapshot, quarantine_row, write_records
 from data_contracts.workspace import Workspace
@@ -68,11 +69,12 @@ def split(validated: Snapshot, settings: SplitSettings, workspace: Workspace) ->
     """
     records: list[Record] = []
     set_aside: list[QuarantinedRow] = []
+    key = home_key(workspace, ROWS)
     for record in validated.records():
         if (reason := nothing_to_learn(record, settings)) is None:
             records.append(record)
         else:
-            set_aside.append(quarantine_row(record, reason))
+            set_aside.append(quarantine_row(record, reason, key))
     groups = near_duplicates([record.text for record in records], settings.similarity)
     sides = assign([record.content_digest for record in records], groups, settings)
     if not any(sides) or all(sides):

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.errors import DataError
 from data_contracts.expectations import compile_suites
+from data_contracts.home_keys import ROWS, home_key
 from data_contracts.records import Message, Record, Served
 from data_contracts.snapshots import Snapshot, SnapshotWriter, quarantine_row
 from data_contracts.workspace import HomePath, Workspace
@@ -97,6 +98,7 @@ def validate(
             f" {count} of them the rule {rule!r}",
             "correct the data, or raise contract.max_quarantined",
         )
+    key = home_key(workspace, ROWS)
     with SnapshotWriter(
         str(workspace.snapshots),
         "validate",
@@ -105,7 +107,7 @@ def validate(
     ) as writer:
         for index, record in enumerate(records):
             if rule_broken := checked.broken.get(index):
-                writer.quarantine(quarantine_row(record, rule_broken))
+                writer.quarantine(quarantine_row(record, rule_broken, key))
             else:
                 writer.write(record)
         snapshot = writer.commit(rows_in=len(records))

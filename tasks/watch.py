@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from data_contracts.digests import digest_file, digest_json
 from data_contracts.errors import DataError, RowRejected
+from data_contracts.home_keys import ROWS, home_key, keyed_json
 from data_contracts.records import Record
 from data_contracts.snapshots import QuarantinedRow, Snapshot, SnapshotWriter
 from data_contracts.workspace import HomePath, Workspace
@@ -24,6 +25,7 @@ from tasks.drift.compare import DriftSettings
 from tasks.drift.features import Features, describe, sample, together
 from tasks.ledger.episodes import JudgedWindow
 from tasks.logs import LogWindow, Pending, WatchSettings, read
+from tasks.paths import shown
 from tasks.progress import StageProgress
 from tasks.registry import LoadedVersion
 from tasks.scrub.records import scrub_records
@@ -93,18 +95,18 @@ def keep_window_task(
 ) -> KeptWindow:
     """Scrub (a sample of) the window in memory and keep what holds the contract."""
     progress = StageProgress("scrub-window", "conversations")
-    chosen = window.sample(settings.max_records)
+    chosen, row_key = window.sample(settings.max_records), home_key(workspace, ROWS)
     records: list[Record] = []
     quarantined: list[QuarantinedRow] = []
     read_now = (record for _, record in read(pending.files, chosen))
     for done, (record, clean) in enumerate(scrub_records(read_now, search, key), start=1):
         if isinstance(clean, RowRejected):
-            quarantined.append(_quarantined(record, clean.rule))
+            quarantined.append(_quarantined(record, clean.rule, row_key))
         else:
             records.append(clean.model_copy(update={"source": f"window-{window.id}"}))
         progress(done, len(chosen))
     broken = check(records, contract).broken if records else {}
-    quarantined += [_quarantined(records[index], rule) for index, rule in broken.items()]
+    quarantined += [_quarantined(records[index], rule, row_key) for index, rule in broken.items()]
     with SnapshotWriter(
         str(workspace.snapshots),
         "window",
@@ -138,11 +140,13 @@ def keep_window_task(
     )
 
 
-def _quarantined(record: Record, rule: str) -> QuarantinedRow:
-    # Its id may be personal data, and nothing looked at it yet.
-    digest = record.content_digest
+def _quarantined(record: Record, rule: str, key: bytes) -> QuarantinedRow:
+    # Its id and its file's name may be personal data, and nothing looked at them yet.
     return QuarantinedRow(
-        id=f"record~{digest_json(record.id)[:12]}", rule=rule, digest=digest, source=record.source
+        id=f"record~{keyed_json(key, 'id', record.id)[:16]}",
+        rule=rule,
+        digest=keyed_json(key, "quarantine", record.content_digest),
+        source=shown(record.source.rsplit("/", 1)[-1]),
     )
 
 

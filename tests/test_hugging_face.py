@@ -13,6 +13,8 @@ from tasks.hugging_face import HUB, is_dataset
 from tasks.ingest import IngestSettings, Source, ingest
 from tasks.sources import SourceFile, inspect, rows
 
+KEY = b"k" * 32
+
 MARKER = "zanzibar-marker-text"
 
 
@@ -71,8 +73,8 @@ def repository(tmp_path: Path) -> Path:
 
 
 def read(path: Path, **which: str) -> tuple[SourceFile, list[str]]:
-    (file,) = inspect(str(path), seed=0, **which)
-    found = [row.parse(file.name) for row in rows(file, seed=0)]
+    (file,) = inspect(str(path), seed=0, key=KEY, **which)
+    found = [row.parse(file.name) for row in rows(file, seed=0, key=KEY)]
     assert file.rows == len(found)
     for number, record in enumerate(found):
         expected = {"town": "Oslo"} if number % 2 else {"days": number}
@@ -102,19 +104,19 @@ def test_the_split_is_asked_for_where_none_is_for_training(tmp_path: Path) -> No
     parts = {name: datasets.Dataset.from_list(chats(2, name)) for name in ("one", "two")}
     datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "d"))
     with pytest.raises(DataError, match=r"has the splits one, two -- say which"):
-        inspect(str(tmp_path / "d"), seed=0)
+        inspect(str(tmp_path / "d"), seed=0, key=KEY)
     with pytest.raises(DataError, match="no 'three'"):
-        inspect(str(tmp_path / "d"), seed=0, split="three")
+        inspect(str(tmp_path / "d"), seed=0, key=KEY, split="three")
     settings = {"sources": [{"path": str(tmp_path / "d"), "split": "two"}]}
-    listing = ingest(IngestSettings.model_validate(settings))
+    listing = ingest(IngestSettings.model_validate(settings), KEY)
     assert listing.rows_in == 2
     assert listing.left_out.unread == {"split one": 1}
 
 
 def test_a_changed_data_set_is_noticed(saved: Path) -> None:
-    before = inspect(str(saved), seed=0)[0].sha256
+    before = inspect(str(saved), seed=0, key=KEY)[0].digest
     datasets.Dataset.from_list(chats(6, "other")).save_to_disk(str(saved / "train"))
-    assert inspect(str(saved), seed=0)[0].sha256 != before
+    assert inspect(str(saved), seed=0, key=KEY)[0].digest != before
 
 
 def test_nothing_raw_is_kept_on_disk(
@@ -139,8 +141,8 @@ def test_images_are_not_decoded_and_have_a_rule_of_their_own(tmp_path: Path) -> 
     )
     table = {"prompt": ["a"], "response": ["b"], "image": [{"bytes": b"no image", "path": None}]}
     datasets.Dataset.from_dict(table, features=features).save_to_disk(str(tmp_path / "d"))
-    (file,) = inspect(str(tmp_path / "d"), seed=0)
-    (row,) = rows(file, seed=0)
+    (file,) = inspect(str(tmp_path / "d"), seed=0, key=KEY)
+    (row,) = rows(file, seed=0, key=KEY)
     with pytest.raises(RowRejected, match="row: images cannot be represented"):
         row.parse("s")
 
@@ -150,7 +152,7 @@ def test_code_of_a_repository_is_never_run(repository: Path, tmp_path: Path) -> 
     script = repository / "repository.py"
     script.write_text(f"open({str(ran)!r}, 'w')", "utf-8")
     with pytest.raises(DataError, match="scripts are no longer supported"):
-        inspect(str(repository), seed=0)
+        inspect(str(repository), seed=0, key=KEY)
     assert not ran.exists()
 
 
@@ -158,12 +160,12 @@ def test_a_data_set_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "state.json").write_text("{}")
     with pytest.raises(DataError, match="cannot read the data set") as failed:
-        inspect(str(tmp_path / "d"), seed=0)
+        inspect(str(tmp_path / "d"), seed=0, key=KEY)
     assert "\n" not in str(failed.value)
     file = tmp_path / "a.jsonl"
     file.write_text('{"prompt": "a", "response": "b"}\n')
     with pytest.raises(DataError, match="not a data set with splits"):
-        ingest(IngestSettings(sources=(Source(path=str(file), split="train"),)))
+        ingest(IngestSettings(sources=(Source(path=str(file), split="train"),)), KEY)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from tasks import sources
 from tasks.json_rows import HEAD_BYTES, RowCutter, layout_of
 from tasks.sources import Row, inspect, rows
 
+KEY = b"k" * 32
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -104,10 +106,10 @@ def test_the_layout_is_told_by_what_the_file_begins_with(
     file.write_bytes(codecs.BOM_UTF8 + text.encode())
     if count == 0:
         with pytest.raises(DataError, match="has no rows"):
-            inspect(str(file), seed=0)
+            inspect(str(file), seed=0, key=KEY)
         return
-    (source,) = inspect(str(file), seed=0)
-    found = list(rows(source, seed=0))
+    (source,) = inspect(str(file), seed=0, key=KEY)
+    found = list(rows(source, seed=0, key=KEY))
     assert source.rows == len(found) == count
     readable = [row for row in found if _is_json(row)]
     assert len(readable) == count - text.count("broken") - ("not JSON" in text) - (
@@ -138,8 +140,8 @@ def test_a_file_larger_than_its_head_is_read_whole(tmp_path: Path) -> None:
         packed = tmp_path / f"{name}.gz"
         packed.write_bytes(gzip.compress(content.encode()))
         for path in (file, packed):
-            (source,) = inspect(str(path), seed=0)
-            read = [row.parse("s") for row in rows(source, seed=0)]
+            (source,) = inspect(str(path), seed=0, key=KEY)
+            read = [row.parse("s") for row in rows(source, seed=0, key=KEY)]
             expected = ["a"] if name.startswith("long") else [row["response"] for row in found]
             assert [record.messages[-1].content for record in read] == expected
 
@@ -158,4 +160,4 @@ def test_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
     file = tmp_path / "chats.jsonl"
     file.write_bytes(LINE.encode(encoding))
     with pytest.raises(DataError, match="UTF-16 or UTF-32 text: save it as UTF-8"):
-        inspect(str(file), seed=0)
+        inspect(str(file), seed=0, key=KEY)

@@ -21,7 +21,7 @@ from data_contracts.workspace import Workspace
 from tasks.evaluate import regression
 from tasks.ledger import episodes, leases, migrations, requests
 from tasks.ledger.database import Ledger, LedgerSettings, database_clock, metadata, now
-from tasks.ledger.episodes import EpisodeSettings, JudgedWindow, Outcome
+from tasks.ledger.episodes import CountedRecords, EpisodeSettings, JudgedWindow, Outcome
 from tasks.ledger.requests import Claim, LimitSettings, Refusal, Request, Trigger
 from tests.postgres import Postgres, execute
 from tests.postgres import postgres as postgres
@@ -292,11 +292,12 @@ def judged(number: int, verdict: str, champion: str = "1", *, strong: bool = Fal
     )
 
 
-def count(ledger: Ledger, window: JudgedWindow, digest: bytes | None = None) -> Outcome:
-    records = [(digest or window.id.encode().ljust(16), window.start)]
-    return episodes.count_window(
-        ledger, window, records, EpisodeSettings(), forget_before=0, reason="different"
-    )
+def count(
+    ledger: Ledger, window: JudgedWindow, digest: bytes | None = None, key: str = "k"
+) -> Outcome:
+    digests = [(digest or window.id.encode().ljust(16), window.start)]
+    counted = CountedRecords(digests, key=key, forget_before=0)
+    return episodes.count_window(ledger, window, counted, EpisodeSettings(), reason="different")
 
 
 def test_an_episode_opens_after_two_of_three_and_asks_once(ledger: Ledger) -> None:
@@ -331,6 +332,36 @@ def test_two_watchers_count_a_record_once(ledger: Ledger) -> None:
         windows = [judged(n, "drift") for n in range(8)]  # cut differently, of the same record
         outcomes = list(pool.map(lambda window: count(ledger, window, b"x" * 16), windows))
     assert sum(outcome.counted for outcome in outcomes) == 1
+
+
+def test_with_another_key_nothing_is_counted_twice(ledger: Ledger) -> None:
+    assert episodes.take_key(ledger, MODEL, "first") is None
+    assert episodes.take_key(ledger, MODEL, "first") is None
+    assert count(ledger, judged(0, "drift"), key="first").counted
+    known = b"w0".ljust(16)
+    assert episodes.known(ledger, MODEL, [known]) == {known}
+    # The key is lost: what it named says nothing any more, and the past is taken for counted.
+    assert episodes.take_key(ledger, MODEL, "second") == judged(0, "drift").end
+    assert episodes.known(ledger, MODEL, [known]) == set()
+    # One that looked under the first key counts nothing any more.
+    assert not count(ledger, judged(1, "drift"), key="first").counted
+    assert not requests.listing(ledger, MODEL)
+    assert count(ledger, judged(1, "quiet"), key="second").counted
+    assert episodes.take_key(ledger, MODEL, "second") == judged(0, "drift").end
+
+
+def test_digests_of_before_there_were_keys_are_gone_from_the_file(workspace: Workspace) -> None:
+    ledger = Ledger(LedgerSettings(), workspace)
+    digest = bytes.fromhex("00112233445566778899aabbccddeeff")
+    count(ledger, judged(0, "quiet"), digest)
+
+    def files() -> bytes:
+        ledger._engine.dispose()
+        return b"".join(file.read_bytes() for file in workspace.home.glob("ledger.db*"))
+
+    assert digest in files()
+    assert episodes.take_key(ledger, MODEL, "first") == judged(0, "quiet").end
+    assert digest not in files()
 
 
 def test_old_windows_are_forgotten_but_not_those_still_needed(ledger: Ledger) -> None:

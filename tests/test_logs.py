@@ -16,22 +16,37 @@ from hypothesis import strategies as st
 from data_contracts.errors import DataError, RowRejected
 from data_contracts.inference_logs import parse_inference_log
 from tasks import sources
-from tasks.logs import Pending, WatchSettings, cut, look, quarantine_digest, read, rules
+from tasks.logs import (
+    CountedBefore,
+    Pending,
+    WatchSettings,
+    cut,
+    look,
+    quarantine_digest,
+    read,
+    rules,
+)
 from tests.logs import NOW, hour, log_row, write_log
 
+KEY = b"k" * 32
 SETTINGS = WatchSettings(min_records=30, max_records=50)
 
 
-def looked(path: Path, known: set[bytes] | None = None, newest: int | None = None) -> Pending:
+def looked(
+    path: Path,
+    known: set[bytes] | None = None,
+    newest: int | None = None,
+    since: int | None = None,
+) -> Pending:
     seen = known or set()
-    return look(
-        str(path),
-        SETTINGS,
-        now=NOW,
+    before = CountedBefore(
+        key=KEY,
         known=lambda digests: seen & set(digests),
         finished=lambda _: False,
         newest=newest,
+        since=since,
     )
+    return look(str(path), SETTINGS, now=NOW, before=before)
 
 
 def test_a_flywheel_record_loads_and_says_nobody() -> None:
@@ -146,14 +161,8 @@ def test_a_bucket_of_hourly_files() -> None:
     frame = pa.Table.from_pylist([{**row, "feedback": 1} for row in hour(40, 1)])
     with fsspec.open("memory://bucket/logs/11.parquet", "wb") as file:
         pq.write_table(frame, file)
-    pending = look(
-        "memory://bucket/logs",
-        SETTINGS,
-        now=NOW,
-        known=lambda _: set(),
-        finished=lambda _: False,
-        newest=None,
-    )
+    before = CountedBefore(key=KEY, known=lambda _: set(), finished=lambda _: False)
+    pending = look("memory://bucket/logs", SETTINGS, now=NOW, before=before)
     assert not pending.quarantined
     windows, _ = cut(pending, SETTINGS, NOW)
     assert [len(window.entries) for window in windows] == [40, 40]
@@ -169,6 +178,37 @@ def test_duplicates_late_and_known_records_are_told_apart(tmp_path: Path) -> Non
     assert (len(first.entries), first.duplicates, first.late) == (40, 5, 40)
     again = looked(tmp_path, {entry.digest for entry in first.entries}, newest)
     assert (len(again.entries), again.known) == (0, 40)
+
+
+def test_names_of_records_and_windows_depend_on_the_key(tmp_path: Path) -> None:
+    """And which records are the same does not."""
+    rows = hour(40, 3)
+    write_log(tmp_path / "a.jsonl", [*rows, *rows[:7], "broken"])
+    before = CountedBefore(key=b"other" * 8, known=lambda _: set(), finished=lambda _: False)
+    other = look(str(tmp_path), SETTINGS, now=NOW, before=before)
+    mine = looked(tmp_path)
+    assert (mine.duplicates, other.duplicates) == (7, 7)
+    assert not {e.digest for e in mine.entries} & {e.digest for e in other.entries}
+    assert quarantine_digest(mine.quarantined[0]) != quarantine_digest(other.quarantined[0])
+    ids = [cut(pending, SETTINGS, NOW)[0][0].id for pending in (mine, other, looked(tmp_path))]
+    assert ids[0] == ids[2] != ids[1]
+
+
+def test_after_a_lost_key_the_past_is_taken_for_counted(tmp_path: Path) -> None:
+    write_log(tmp_path / "a.jsonl", [*hour(40, 3), *hour(40, 2)])
+    third = int(NOW.timestamp()) // 3600 * 3600 - 3 * 3600
+    pending = looked(tmp_path, newest=third + 3600, since=third + 3600)
+    assert (pending.late, len(pending.entries)) == (40, 40)
+    assert looked(tmp_path, newest=third + 3600).late == 0
+
+
+def test_a_record_without_an_id_gets_none_of_its_raw_text(tmp_path: Path) -> None:
+    row = log_row(NOW.timestamp() - 9, "hi", "call +1 415 555 2671")
+    del row["response"]["id"]
+    write_log(tmp_path / "a.jsonl", [row, row])
+    assert parse_inference_log(row, source="f").id == ""
+    pending = looked(tmp_path)
+    assert (len(pending.entries), pending.duplicates) == (1, 1)
 
 
 def test_broken_rows_are_known_too(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from data_contracts.workspace import Workspace
 from infra.local import serve_deployments
 from tasks import processes
 from tests.commands import evergreen, tiny_settings
+from tests.digest_attack import attack_with
 from tests.leaks import PLANTED, leaks, plant
 from tests.logs import log_row, write_log
 from tests.tiny import conversations, write_jsonl
@@ -170,11 +171,21 @@ def test_drift_retrains_by_itself_exactly_once(
 
     # Of what was planted in data and traffic, nothing was written.
     assert leaks(home, Workspace.current().home) == {}
+    attack = attack_with(PLANTED, tmp_path / "chats.jsonl", *(tmp_path / "logs").iterdir())
+    assert attack.recovered_from(home, Workspace.current().home) == {}
 
-    # What was counted is not counted again.
+    # What was counted is not counted again, nor asked for again, even if the key of digests of
+    # records is lost and the files look new.
+    asked = drift_requests()
     again = json.loads(evergreen(*watch, home=home).stdout)
     assert again["windows"] == []
     assert again["verdict"] == "not enough data"
+    (home / "keys" / "logs").unlink()
+    for file in (tmp_path / "logs").iterdir():
+        file.touch()
+    again = json.loads(evergreen(*watch, home=home).stdout)
+    assert (again["windows"], again["known"], again["late"]) == ([], 0, 260)
+    assert drift_requests() == asked
     # And it is deleted in its time.
     assert len(window_folders(home)) == 6
     forgot = evergreen(*watch, home=home, EVERGREEN_WATCH__RETENTION_DAYS="0.0000001")

@@ -12,6 +12,7 @@ from data_contracts.workspace import Workspace
 from tasks.sources import pii_sentences
 from tests import authorized
 from tests.commands import assert_one_line_error, evergreen, tiny_settings
+from tests.digest_attack import attack_with
 from tests.leaks import PLANTED, Lookout, content_of, leaks, leaks_in, plant
 from tests.tiny import conversations, write_jsonl
 
@@ -179,6 +180,12 @@ def test_no_planted_value_is_anywhere_in_what_was_written(run: Run) -> None:
     assert leaks(run.home, Workspace.current().home) == {}
     assert leaks_in(run.said.encode()) == set()
     assert leaks(run.data.parent) != {}  # it is able to see what is there
+
+
+def test_no_digest_of_a_row_with_a_planted_value_is_anywhere(run: Run) -> None:
+    attack = attack_with(PLANTED, run.data)
+    assert attack.recovered_from(run.home, Workspace.current().home) == {}
+    assert attack.recovered(run.said.encode()) == set()
 
 
 def test_no_labelled_value_is_anywhere_in_what_was_written(run: Run) -> None:

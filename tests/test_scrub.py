@@ -14,7 +14,8 @@ from transformers import BertConfig
 
 from data_contracts.checksums import luhn
 from data_contracts.errors import ConfigError, DataError, RowRejected
-from data_contracts.findings import Finding
+from data_contracts.findings import Finding, merge
+from data_contracts.home_keys import passing_key
 from data_contracts.policy import ScrubPolicy, load_policy
 from data_contracts.records import Message
 from data_contracts.workspace import Workspace
@@ -32,7 +33,6 @@ from models.detector import (
 from tasks.ingest import IngestSettings, Source, ingest
 from tasks.scrub import BuiltDetector, Scrubbed, ScrubSettings, scrub
 from tasks.scrub.engine import Scrubber
-from tasks.scrub.finder import merge
 from tasks.sources import pii_sentences
 from tests.tiny import conversations, write_jsonl
 
@@ -49,7 +49,7 @@ def without_detector(**changes: object) -> ScrubPolicy:
 
 
 def scrub_file(file: Path, workspace: Workspace, detector: BuiltDetector | None) -> Scrubbed:
-    listing = ingest(IngestSettings(sources=(Source(path=str(file)),)))
+    listing = ingest(IngestSettings(sources=(Source(path=str(file)),)), passing_key())
     settings = ScrubSettings.model_validate({"workers": {"count": 0}, "audit": {"records": 0}})
     return scrub(listing, without_detector(), detector, settings, workspace)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from data_contracts.findings import Finding
 from data_contracts.formats import parse_record
+from data_contracts.home_keys import passing_key
 from data_contracts.policy import load_policy
 from data_contracts.records import Message, Record, ToolCall
 from data_contracts.workspace import Workspace
@@ -88,7 +89,7 @@ def everywhere(value: str, number: int) -> dict[str, Any]:
 
 def scrubbed(rows: list[Any], tmp_path: Path, workspace: Workspace) -> Scrubbed:
     file = write_jsonl(tmp_path / "raw.jsonl", rows)
-    listing = ingest(IngestSettings(sources=(Source(path=str(file)),)))
+    listing = ingest(IngestSettings(sources=(Source(path=str(file)),)), passing_key())
     settings = ScrubSettings.model_validate({"workers": {"count": 0}, "audit": {"records": 0}})
     return scrub(listing, POLICY, None, settings, workspace)
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from data_contracts.errors import ConfigError, RowRejected
+from data_contracts.home_keys import passing_key
 from data_contracts.policy import ScrubPolicy, load_policy
 from data_contracts.workspace import Workspace
 from tasks.ingest import IngestSettings, Source, ingest
@@ -160,7 +161,7 @@ def scrubbed(
     file: Path, workspace: Workspace, detector: BuiltDetector, workers: dict[str, Any]
 ) -> list[dict[str, Any]]:
     settings = ScrubSettings.model_validate({"workers": workers, "audit": {"records": 0}})
-    listing = ingest(IngestSettings(sources=(Source(path=str(file)),)))
+    listing = ingest(IngestSettings(sources=(Source(path=str(file)),)), passing_key())
     rules = file.with_name("policy.yaml")
     rules.write_text(ADDRESSES)
     clean = cleaned(listing, load_policy(str(rules)), detector, settings, workspace)

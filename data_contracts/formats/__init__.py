@@ -36,6 +36,7 @@ from data_contracts.formats.turns import (
     refuse_media,
     with_call_ids,
 )
+from data_contracts.labels import is_label
 from data_contracts.records import LabelledSpan, Message, Record, parse_moment
 
 __all__ = [
@@ -246,6 +247,8 @@ def _spans(fields: Fields, messages: tuple[Message, ...]) -> tuple[LabelledSpan,
         fields.unknown("labelled_spans")
         return ()
     for span in spans:
+        if not is_label(span.entity):
+            raise RowRejected("labelled_spans.entity: not a name such as PHONE_NUMBER")
         if span.turn >= len(messages) or span.end > len(messages[span.turn].content):
             fields.unknown("labelled_spans")
             return ()

@@ -8,17 +8,19 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Annotated, Any
 
 import typer
 
 from data_contracts.disk import disk_error, require_writable
-from data_contracts.errors import EvergreenError
+from data_contracts.errors import ConfigError, EvergreenError
 from data_contracts.permissions import keep_private
+from data_contracts.printable import is_text
 from data_contracts.workspace import Workspace
 from flows.cli import backup, data, demo, drift, export, models, pipeline, regression, review, stack
+from flows.cli.output import make_errors_printable, show_error
 from infra.local import environment
 from tasks.log_records import logging_in_one_line
 
@@ -101,6 +103,7 @@ def _root(
 
 def main() -> None:
     """Run the command line; user errors become one line and an exit code, never a traceback."""
+    make_errors_printable()
     warnings.filterwarnings("ignore", category=FutureWarning)
     # The folder is made when there is something to put in it, not for `--help`.
     warnings.filterwarnings("ignore", message="Failed to create the Prefect home directory")
@@ -115,6 +118,7 @@ def main() -> None:
 def run() -> int:
     home = Workspace.current().home
     try:
+        require_text(sys.argv)
         # Without standalone mode typer.Exit(code) comes back as the return value.
         code = app(standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -135,6 +139,15 @@ def run() -> int:
         raise
 
 
+def require_text(arguments: Sequence[str]) -> None:
+    """Raises ConfigError: one holds bytes that are no UTF-8, which nothing can write down."""
+    for argument in arguments:
+        if not is_text(argument):
+            raise ConfigError(
+                f"the argument {argument!r} is not UTF-8", "rename the file, or correct it"
+            )
+
+
 def _fail(message: str, code: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    show_error(message)
     return code

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from data_contracts.errors import ConfigError, DataError, RowRejected
+from data_contracts.home_keys import ROWS, home_key, passing_key
 from data_contracts.workspace import Workspace
 from flows.cli.output import (
     JsonFlag,
@@ -80,7 +81,8 @@ def scrub(
         require_writable(report, KINDS)
     workspace = Workspace.current()
     workspace.create()
-    listing = ingest(IngestSettings(sources=(Source(path=source),)))
+    key = home_key(workspace, ROWS)
+    listing = ingest(IngestSettings(sources=(Source(path=source),)), key)
     with progress(quiet=as_json) as bar:
         detector = learned(bar, rules, settings, workspace)
         line = bar.add_task("scrubbing", total=listing.rows_in)
@@ -88,9 +90,10 @@ def scrub(
         write_rows(clean.tables(), output)
     found = clean.report()
     if report is not None:
-        write_report(found, source, report)
+        write_report(found, clean.source, report)
     if as_json:
-        quarantined = [row.model_dump() for row in clean.quarantined()]
+        # Their digests name raw text: they stay in the home.
+        quarantined = [row.model_dump(exclude={"digest"}) for row in clean.quarantined()]
         show_json(report_json(found) | {"output": str(output), "rows": quarantined})
     else:
         console.print(f"{found.account} -> {output}")
@@ -165,7 +168,7 @@ def validate(
 
     settings = load_settings(config)
     agreed = load_contract(str(contract) if contract else settings.contract.path)
-    listing = ingest(IngestSettings(sources=(Source(path=source),)))
+    listing = ingest(IngestSettings(sources=(Source(path=source),)), passing_key())
     rows = read_rows(listing)
     checked = check(rows.records, agreed) if rows.records else None
     broken = checked.broken if checked else {}

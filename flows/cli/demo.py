@@ -16,7 +16,7 @@ import typer
 from data_contracts.errors import StackError
 from data_contracts.workspace import Workspace
 from flows.cli.drift import show_watched
-from flows.cli.output import JsonFlag, console, show_json, show_table
+from flows.cli.output import JsonFlag, bold, console, show_json, show_table
 from flows.cli.pipeline import run_flow, say_what_next, show_summary
 from infra.local import PrefectApi, serve_deployments
 
@@ -64,7 +64,7 @@ def demo(as_json: JsonFlag = False) -> None:
         return
     show_timeline(watched, history)
     if request is not None:
-        console.print(f"[bold]The retrain that drift asked for:[/bold] {request.reason}")
+        console.print(bold("The retrain that drift asked for:"), request.reason)
     console.print(
         f"The champion, loaded back in a fresh process: loss {check['measured']:.4f},"
         f" recorded {check['recorded']:.4f}. {minutes:.1f} minutes in all."
@@ -102,7 +102,7 @@ def watch_traffic(
     timeline = []
     for topic, conversations, hours_ago in hours:
         if not as_json:
-            console.print(f"\n[bold]An hour of traffic: {topic}[/bold]")
+            console.print(bold(f"\nAn hour of traffic: {topic}"))
         traffic.write_hour(logs, conversations, hours_ago)
         report = watch(settings, str(logs))
         if not as_json:
@@ -139,7 +139,7 @@ def wait_for_retrain(
             return None, []
         request = wanted[0]
         if request.state != told and not as_json:
-            console.print(f"retrain request {request.id}: {request.state}", markup=False)
+            console.print(f"retrain request {request.id}: {request.state}")
             told = request.state
         if request.state in ("finished", "refused", "failed"):
             return request, requests.story(ledger, request.id)

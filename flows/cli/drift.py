@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from data_contracts.errors import ConfigError, DataError, RowRejected
+from data_contracts.home_keys import passing_key
 from data_contracts.workspace import Workspace
 from flows.cli.data import learned
 from flows.cli.output import (
     JsonFlag,
     advance,
+    bold,
     console,
     progress,
     require_writable,
@@ -87,11 +89,11 @@ def show_watched(report: "WatchReport") -> None:
         rows = [{"rule": rule, "records": n} for rule, n in report.quarantined.items()]
         show_table("Quarantined", rows)
     for uri, reason in report.damaged.items():
-        console.print(f"[bold]Damaged:[/bold] {uri}: {reason}; read as far as it goes")
+        console.print(bold("Damaged:"), f"{uri}: {reason}; read as far as it goes")
     for window in report.windows:
         if window.request is not None:
             request = window.request
-            console.print(f"[bold]Retrain requested[/bold] ({request.id}): {request.reason}")
+            console.print(bold("Retrain requested"), f"({request.id}): {request.reason}")
         console.print(f"Report: {window.page}", soft_wrap=True)
 
 
@@ -116,6 +118,7 @@ def drift(
     from tasks.drift.compare import compare
     from tasks.drift.features import describe
     from tasks.drift.report import page
+    from tasks.paths import shown
     from tasks.scrub.replace import secret_key
     from tasks.scrub.workers import searching
 
@@ -138,8 +141,13 @@ def drift(
     evidence = compare(sides["reference"], sides["reference"], sides["current"], settings.drift)
     sampled = {name: of for name, (_, of) in listed.items()}
     if report is not None:
-        about = {"reference": reference, "now": current, "encoder": settings.encoder.encoder}
-        write_page(report, page(evidence, {**about, "model": "two files"}))
+        about = {
+            "reference": shown(reference),
+            "now": shown(current),
+            "encoder": settings.encoder.encoder,
+            "model": "two files",
+        }
+        write_page(report, page(evidence, about))
     show_comparison(evidence.comparison, sampled, as_json=as_json)
     if evidence.comparison.verdict == "drift":
         raise typer.Exit(DRIFT_CODE)
@@ -156,7 +164,8 @@ def read_side(path: str, settings: "Settings") -> "tuple[list[Record], int]":
     from tasks.logs import whole
 
     source = Source(path=path, rows=settings.drift.reference_records)
-    listing = ingest(IngestSettings(sources=(source,), seed=settings.drift.seed))
+    sample = IngestSettings(sources=(source,), seed=settings.drift.seed)
+    listing = ingest(sample, passing_key())
     records = []
     for file, row in listing.rows():
         try:
@@ -215,7 +224,7 @@ def show_comparison(comparison: "Comparison", sampled: dict[str, int], *, as_jso
         f"{comparison.reference_rows} conversations of {sampled['reference']} rows against"
         f" {comparison.current_rows} of {sampled['current']}"
     )
-    console.print(f"[bold]{headline(comparison)}[/bold]: {comparison.reason}")
+    console.print(bold(headline(comparison)), comparison.reason, sep=": ")
 
 
 def ledger(
@@ -262,7 +271,7 @@ def ledger(
         history: list[dict[str, Any]] = [event.model_dump(mode="json") for event in events]
         show_json(one.model_dump(mode="json") | {"history": history})
         return
-    console.print(f"[bold]{one.id}[/bold] ({one.trigger}, champion {one.champion}): {one.state}")
+    console.print(bold(one.id), f"({one.trigger}, champion {one.champion}): {one.state}")
     show_table(
         "History",
         [

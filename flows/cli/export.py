@@ -50,4 +50,4 @@ def export(
         f"Loaded back: its logits are {done.distance:.2g} standard deviations from the version's"
         f" (at most {done.tolerance:g})."
     )
-    console.print("vLLM, from its documentation:", done.serving.reason, markup=False)
+    console.print("vLLM, from its documentation:", done.serving.reason)

@@ -231,7 +231,7 @@ def why(which: WhichArgument, config: ConfigOption = None, as_json: JsonFlag = F
             }
         )
         return
-    console.print(explained(version, lineage, verdict, history), markup=False)
+    console.print(explained(version, lineage, verdict, history))
 
 
 @app.command("waiting")
@@ -338,7 +338,7 @@ def ask(
     if as_json:
         show_json({"model": model, "question": question, "answer": reply})
     else:
-        console.print(reply, markup=False)
+        console.print(reply)
 
 
 def _connect(config: Path | None) -> "tuple[Settings, Any]":

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+from rich.text import Text
 
 from data_contracts.errors import ConfigError, StackError
+from data_contracts.home_keys import passing_key
 from data_contracts.workspace import Workspace
-from flows.cli.output import JsonFlag, console, show_json, show_table
+from flows.cli.output import JsonFlag, bold, console, show_json, show_table
 from infra.local import PrefectApi
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ def run_retrain(settings: "Settings", api: PrefectApi) -> "RetrainReport":
     from tasks.train import check_rendezvous
 
     check_rendezvous(settings.train)
-    ingest(settings.data)
+    ingest(settings.data, passing_key())
     Workspace.current().create()
     with api.running():
         return run_flow(settings)
@@ -128,12 +130,13 @@ def show_summary(report: "RetrainReport") -> None:
     show_table("Held-out loss (nats a token)", score_table(report))
     show_table("Gates", gate_table(report.verdict))
     promotion = report.promotion
-    console.print(f"[bold]Verdict: {report.verdict.decision}[/bold] - {report.verdict.reason}")
+    console.print(bold(f"Verdict: {report.verdict.decision}"), report.verdict.reason, sep=" - ")
     if promotion is not None:
         console.print(
-            f"[bold]Champion:[/bold] version {promotion.champion or '-'} of"
+            bold("Champion:"),
+            f"version {promotion.champion or '-'} of"
             f" {promotion.model!r}; previous: {promotion.previous or '-'};"
-            f" this challenger: version {promotion.version}"
+            f" this challenger: version {promotion.version}",
         )
     console.print(f"Data Docs: {report.data_docs}", soft_wrap=True)
     if report.from_cache:
@@ -144,8 +147,8 @@ def show_summary(report: "RetrainReport") -> None:
 def say_what_next() -> None:
     home = os.path.relpath(Workspace.current().home)
     prefix = "" if home == ".evergreen" else f"EVERGREEN_HOME={home} "
-    console.print("Prefect UI:  ", f"[bold]{prefix}evergreen up --only prefect[/bold]")
-    console.print("MLflow UI:   ", f"[bold]{prefix}evergreen up --only mlflow[/bold]")
+    console.print("Prefect UI:  ", bold(f"{prefix}evergreen up --only prefect"))
+    console.print("MLflow UI:   ", bold(f"{prefix}evergreen up --only mlflow"))
 
 
 def join(
@@ -258,7 +261,8 @@ def plan(
     )
     if not made.fits:
         console.print(
-            "[bold red]It does not fit.[/] Try train.gradient_checkpointing, a smaller"
-            " train.micro_batch_tokens, train.zero_stage 3, or train.quantize nf4."
+            Text("It does not fit.", "bold red"),
+            "Try train.gradient_checkpointing, a smaller train.micro_batch_tokens,"
+            " train.zero_stage 3, or train.quantize nf4.",
         )
         raise typer.Exit(1)

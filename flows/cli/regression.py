@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from data_contracts.errors import ConfigError
+from data_contracts.home_keys import passing_key
 from data_contracts.workspace import Workspace
 from flows.cli.data import learned, read_rows
 from flows.cli.output import JsonFlag, console, progress, show_json, show_table
@@ -54,7 +55,7 @@ def add(
             pair = (Message(role="user", content=prompt), Message(role="assistant", content=answer))
             raw = [Record(id="0", messages=pair, source="command line")]
         else:
-            listing = ingest(IngestSettings(sources=(Source(path=str(source)),)))
+            listing = ingest(IngestSettings(sources=(Source(path=str(source)),)), passing_key())
             rows = read_rows(listing)
             raw, left_out = rows.records, rows.unreadable.total()
             if left_out:

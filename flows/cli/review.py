@@ -155,10 +155,10 @@ def _show(
     if comments:
         show_table("Comments", comments)
     for gate in gates:
-        console.print(f"{gate.status.capitalize()}: {gate.reason}.", markup=False)
+        console.print(f"{gate.status.capitalize()}: {gate.reason}.")
     if not gates:
         console.print("No gate of decide.gates asks for reviews, so they change no decision.")
-    console.print(f"{verdict.decision}: {verdict.reason}", markup=False)
+    console.print(f"{verdict.decision}: {verdict.reason}")
     if take_back:
         console.print(
             f"Version {version.version} is champion: `evergreen models rollback` takes it back."

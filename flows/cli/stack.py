@@ -16,7 +16,7 @@ import typer
 
 from data_contracts.errors import EvergreenError, StackError
 from data_contracts.workspace import Workspace
-from flows.cli.output import JsonFlag, console, show_json, show_table
+from flows.cli.output import JsonFlag, bold, console, show_json, show_table
 from infra.local import (
     Service,
     choose_port,
@@ -88,7 +88,7 @@ def up(
             log_in(workspace, api_url := f"{services[0].url}/api")
             runner = serve_deployments(workspace, api_url, config)
         for service in services:
-            console.print(f"[bold]{UIS[service.name]}:[/bold] {service.url}")
+            console.print(bold(f"{UIS[service.name]}:"), service.url)
         console.print("To log in, see what `evergreen login` prints.")
         console.print("Ctrl-C stops everything.")
         _follow(services, runner)
@@ -179,7 +179,7 @@ def _follow(services: list[Service], runner: "subprocess.Popen[str] | None") -> 
                 file.seek(positions[name])
                 for line in file:
                     if line.strip():
-                        console.print(f"{name:8}| {line.rstrip()}", markup=False, soft_wrap=True)
+                        console.print(f"{name:8}| {line.rstrip()}", soft_wrap=True)
                 positions[name] = file.tell()
         for service in services:
             if service.ended:
@@ -225,15 +225,16 @@ def status(
     if as_json:
         show_json(state)
         return
-    console.print(f"[bold]Home:[/bold] {state['home']}", soft_wrap=True)
+    console.print(bold("Home:"), state["home"], soft_wrap=True)
     show_table("Services", [{"service": n, "at": url} for n, url in state["services"].items()])
     if reigning:
         console.print(
-            f"[bold]Champion:[/bold] version {reigning.version}, held-out loss"
-            f" {reigning.holdout_loss:.4f}: {reigning.reason}"
+            bold("Champion:"),
+            f"version {reigning.version}, held-out loss"
+            f" {reigning.holdout_loss:.4f}: {reigning.reason}",
         )
     else:
-        console.print("[bold]Champion:[/bold] none yet; `evergreen retrain` makes one")
+        console.print(bold("Champion:"), "none yet; `evergreen retrain` makes one")
     show_table("Last trainings", state["trainings"])
 
 

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from data_contracts.digests import digest_json
 from data_contracts.errors import ConfigError, ModelError
 from data_contracts.records import Message
 from tasks.text import is_refusal, words
@@ -91,11 +90,12 @@ def load_prompts(settings: SafetySettings) -> list[Prompt]:
             "write `category: {harmful: [...], harmless: [...]}`, or unset evaluate.safety.prompts",
         ) from error
     kinds: tuple[Literal["harmful", "harmless"], ...] = ("harmful", "harmless")
+    # Named by their place: an id is published, and the prompts may be the operator's own.
     return [
-        Prompt(id=digest_json([name, text])[:16], category=name, kind=kind, text=text)
-        for name, part in tree.items()
+        Prompt(id=f"{kind}-{category}-{number}", category=name, kind=kind, text=text)
+        for category, (name, part) in enumerate(tree.items())
         for kind in kinds
-        for text in getattr(part, kind)
+        for number, text in enumerate(getattr(part, kind))
     ]
 
 

@@ -184,13 +184,23 @@ regressions = Table(
     Column("snapshot", Text, nullable=False),
 )
 
-# Digests of log records that a window has counted; forgotten when they are too late to come again.
+# Keyed digests of log records that a window has counted; forgotten when they are too late to come
+# again.
 seen = Table(
     "evergreen_seen",
     metadata,
     Column("model", String(200), primary_key=True),
     Column("digest", LargeBinary(16), primary_key=True),
     Column("at", Integer, nullable=False),
+)
+
+# The fingerprint of the key of those digests. Records before `since` were counted under another.
+log_keys = Table(
+    "evergreen_log_keys",
+    metadata,
+    Column("model", String(200), primary_key=True),
+    Column("fingerprint", String(16), nullable=False),
+    Column("since", Integer),
 )
 
 files = Table(
@@ -260,6 +270,7 @@ def _engine(url: str) -> Engine:
     def _settle(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we say when a transaction begins
         connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA secure_delete=ON")  # what is forgotten is overwritten
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

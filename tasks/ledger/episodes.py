@@ -17,7 +17,16 @@ from sqlalchemy import Connection, delete, insert, select, update
 from data_contracts.snapshots import Snapshot
 from data_contracts.workspace import HomePath
 from tasks.drift.compare import DriftVerdict
-from tasks.ledger.database import Ledger, episodes, files, now, requests, seen, windows
+from tasks.ledger.database import (
+    Ledger,
+    episodes,
+    files,
+    log_keys,
+    now,
+    requests,
+    seen,
+    windows,
+)
 from tasks.ledger.requests import Request, ask
 
 T = TypeVar("T")
@@ -74,10 +83,24 @@ class Episode(BaseModel):
 
 
 @dataclass(frozen=True)
+class CountedRecords:
+    """The log records of a window.
+
+    `digests` are (keyed digest, seconds since 1970), `key` is the fingerprint of their key.
+    Records older than `forget_before` cannot come again.
+    """
+
+    digests: Sequence[tuple[bytes, int]]
+    key: str
+    forget_before: int
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a window changed.
 
-    `counted` is False where another watcher counted (some of) its records before.
+    `counted` is False where another watcher counted (some of) its records before, or counts them
+    under another key now.
     """
 
     counted: bool
@@ -85,6 +108,38 @@ class Outcome:
     opened: bool = False
     closed: str | None = None
     request: Request | None = None
+
+
+def take_key(ledger: Ledger, model: str, fingerprint: str) -> int | None:
+    """From now on records are known by digests under this key.
+
+    Digests under another one, or under none as an older Evergreen made them, tell nothing any
+    more and are forgotten. So that nothing is counted twice, all records up to the end of the
+    last window are then taken for counted.
+
+    Returns:
+        The moment before which that is so, seconds since 1970; None if no key was lost.
+    """
+    with ledger.transaction(model) as connection:
+        mine = log_keys.c.model == model
+        before = connection.execute(select(log_keys).where(mine)).one_or_none()
+        if before is not None and before.fingerprint == fingerprint:
+            return None if before.since is None else int(before.since)
+        since = _counted_until(connection, model)
+        connection.execute(delete(seen).where(seen.c.model == model))
+        connection.execute(delete(log_keys).where(mine))
+        connection.execute(
+            insert(log_keys).values(model=model, fingerprint=fingerprint, since=since)
+        )
+        return since
+
+
+def _counted_until(connection: Connection, model: str) -> int | None:
+    if (end := _newest(connection, model)) is not None:
+        return end
+    query = select(seen.c.at).where(seen.c.model == model)  # windows are over their retention
+    last = connection.scalar(query.order_by(seen.c.at.desc()).limit(1))
+    return None if last is None else last + 1
 
 
 def known(ledger: Ledger, model: str, digests: Sequence[bytes]) -> set[bytes]:
@@ -104,8 +159,12 @@ def _known(connection: Connection, model: str, digests: Iterable[bytes]) -> set[
 def newest(ledger: Ledger, model: str) -> int | None:
     """The end of the last window, seconds since 1970."""
     with ledger.transaction(model) as connection:
-        query = select(windows.c.end).where(windows.c.model == model)
-        return connection.scalar(query.order_by(windows.c.end.desc()).limit(1))
+        return _newest(connection, model)
+
+
+def _newest(connection: Connection, model: str) -> int | None:
+    query = select(windows.c.end).where(windows.c.model == model)
+    return connection.scalar(query.order_by(windows.c.end.desc()).limit(1))
 
 
 def finished_files(ledger: Ledger, model: str) -> set[tuple[str, str]]:
@@ -126,30 +185,31 @@ def finish_files(ledger: Ledger, model: str, done: Iterable[tuple[str, str]]) ->
 def count_window(
     ledger: Ledger,
     window: JudgedWindow,
-    records: Sequence[tuple[bytes, int]],
+    counted: CountedRecords,
     settings: EpisodeSettings,
     *,
-    forget_before: int,
     reason: str,
 ) -> Outcome:
     """Write a judged window down with all that follows from it, in one transaction.
 
     Args:
         window: the window and its verdict.
-        records: (digest, seconds since 1970) of each record it counted.
+        counted: its records.
         settings: when an episode opens and closes.
-        forget_before: records older than this cannot come again.
         reason: the verdict in words.
     """
     model, champion = window.model, window.champion
     with ledger.transaction(model) as connection:
-        if _known(connection, model, (digest for digest, _ in records)):
+        key = select(log_keys.c.fingerprint).where(log_keys.c.model == model)
+        others = connection.scalar(key) not in (None, counted.key)
+        if others or _known(connection, model, (digest for digest, _ in counted.digests)):
             return Outcome(counted=False)
-        for part in _parts(records, 5000):
+        for part in _parts(counted.digests, 5000):
             connection.execute(
                 insert(seen), [{"model": model, "digest": d, "at": at} for d, at in part]
             )
-        connection.execute(delete(seen).where(seen.c.model == model, seen.c.at < forget_before))
+        too_late = seen.c.at < counted.forget_before
+        connection.execute(delete(seen).where(seen.c.model == model, too_late))
         connection.execute(insert(windows).values(**window.model_dump(), judged_at=now()))
         closed = _close_others(connection, model, champion)
         recent = connection.execute(

@@ -11,8 +11,10 @@ from uuid import UUID
 from data_contracts.digests import digest_json
 from data_contracts.errors import RowRejected
 from data_contracts.findings import Finding
+from data_contracts.labels import label_name
 from data_contracts.policy import ScrubPolicy
 from data_contracts.records import LabelledSpan, Message, Record
+from tasks.scrub.file_names import scrub_file_name, texts_of_name
 from tasks.scrub.json_text import within
 from tasks.scrub.replace import Replacer, normalised, secret_key
 from tasks.scrub.texts import (
@@ -25,6 +27,9 @@ from tasks.scrub.texts import (
     searched,
     texts_of,
 )
+
+# Of a digest in an id: enough for a thousand million rows.
+ID_DIGITS = 16
 
 # The findings of a text; raises RowRejected if it could not be searched.
 Find = Callable[[str], list[Finding]]
@@ -115,7 +120,7 @@ class Scrubbing:
     """
 
     def __init__(self, record: Record, find: Find, policy: ScrubPolicy, key: bytes | None) -> None:
-        self._find = cache(find)
+        self._find, self._policy = cache(find), policy
         self._texts = texts_of(record)
         self._replacer = Replacer(policy, [text for _, text in self._texts], key)
         self._known: dict[str, str] = {}
@@ -179,8 +184,9 @@ class Scrubbing:
     def _count_labels(self, record: Record) -> None:
         for label in record.labelled_spans:
             content = record.messages[label.turn].content
-            self.result.labelled[label.entity] += 1
-            self.result.covered[label.entity] += is_covered(
+            name = label_name(label.entity, self._policy.entities)
+            self.result.labelled[name] += 1
+            self.result.covered[name] += is_covered(
                 content, label.start, label.end, self._find(content)
             )
 
@@ -205,12 +211,13 @@ def scrub_record(
     if served:
         served = served.model_copy(
             update={
-                "workload": _safe_name(served.workload, find),
-                "model_version": _safe_name(served.model_version, find),
+                "workload": _safe_name(served.workload, find, policy, key),
+                "model_version": _safe_name(served.model_version, find, policy, key),
             }
         )
-    scrubbed = clean.model_copy(update={"id": _safe_id(record, find), "served": served})
-    return scrubbed, scrubbing.result
+    source = scrub_file_name(record.source, find, policy, key)
+    clean = clean.model_copy(update={"source": source, "served": served})
+    return clean.model_copy(update={"id": _safe_id(record, clean, find)}), scrubbing.result
 
 
 def texts(record: Record) -> Iterator[str]:
@@ -218,8 +225,9 @@ def texts(record: Record) -> Iterator[str]:
     yield from searched(texts_of(record))
     if record.served:
         yield from (name for name in (record.served.workload, record.served.model_version) if name)
-    if not _is_uuid(record.id):
-        yield record.id
+    yield from texts_of_name(record.source)
+    if (own := _own_id(record)) and not _is_uuid(own):
+        yield own
 
 
 def refuse_long(text: str, policy: ScrubPolicy) -> None:
@@ -232,21 +240,30 @@ def broken(error: Exception) -> RowRejected:
     return RowRejected(f"scrub: {type(error).__name__} in a recogniser")
 
 
-def _safe_name(name: str | None, find: Find) -> str | None:
-    """The name of a workload or model, unless it is personal data."""
-    return f"name~{digest_json(name)[:12]}" if name and find(name) else name
+def _safe_name(name: str | None, find: Find, policy: ScrubPolicy, key: bytes | None) -> str | None:
+    """The name of a workload or model without personal data."""
+    return name and Replacer(policy, [name], key).replace(name, find(name))
 
 
-def _safe_id(record: Record, find: Find) -> str:
-    """The record's id, unless it is personal data itself: then one made of its digest."""
-    if not _is_uuid(record.id) and find(record.id):
-        return f"row~{record.content_digest[:12]}"
-    return record.id
+def _safe_id(record: Record, clean: Record, find: Find) -> str:
+    """The record's id, unless it is personal data itself: then one made of what is left.
+
+    That is scrubbed text alone, so nobody can try texts until one gives this id.
+    """
+    own = _own_id(record)
+    if not own or (not _is_uuid(own) and find(own)):
+        return f"row~{digest_json([clean.created_at, clean.content_digest])[:ID_DIGITS]}"
+    return own if own == record.id else f"{clean.source}:{own}"
 
 
-def distinct_id(identifier: str, digest: str) -> str:
+def _own_id(record: Record) -> str:
+    """The id without the name of the file, which is scrubbed for itself."""
+    return record.id.removeprefix(f"{record.source}:")
+
+
+def distinct_id(identifier: str, clean_digest: str) -> str:
     """Another id for a row whose own is taken."""
-    return f"{identifier}~{digest[:12]}"
+    return f"{identifier}~{clean_digest[:ID_DIGITS]}"
 
 
 def _is_uuid(text: str) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_contracts.findings import Finding
+from data_contracts.findings import Finding, merge
 from data_contracts.policy import PLACEHOLDER, ScrubPolicy
 from tasks.scrub.recognizers import recognizers
 from tasks.scrub.view import View, view
@@ -97,22 +97,6 @@ class Finder:
         for start, end in standing:
             sure = [part for one in sure for part in _without(one, start, end, text)]
         return _addresses_joined(merge(sure), text)
-
-
-def merge(detections: Sequence[Finding]) -> list[Finding]:
-    """Unions of overlapping detections, left to right."""
-    merged: list[Finding] = []
-    best: list[Finding] = []
-    for detection in sorted(detections, key=lambda found: (found.start, -found.end)):
-        if merged and detection.start < merged[-1].end:
-            surest = max(best[-1], detection, key=lambda f: (f.score, f.end - f.start))
-            end = max(merged[-1].end, detection.end)
-            merged[-1] = Finding(merged[-1].start, end, surest.entity, surest.score)
-            best[-1] = surest
-        else:
-            merged.append(detection)
-            best.append(detection)
-    return merged
 
 
 def _without(found: Finding, start: int, end: int, text: str) -> list[Finding]:

@@ -1,7 +1,7 @@
 """The scrub of records that are in memory already: a window of traffic, a side of a comparison."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import count, islice
 
 from data_contracts.errors import RowRejected
 from data_contracts.records import Record
@@ -30,7 +30,10 @@ def scrub_records(
                 yield record, rejected
                 continue
             if clean.id in taken:
-                other = distinct_id(clean.id, record.content_digest)
+                other = distinct_id(clean.id, clean.content_digest)
+                again = count(2)
+                while other in taken:  # the same text once more, under the same id
+                    other = f"{distinct_id(clean.id, clean.content_digest)}~{next(again)}"
                 clean = clean.model_copy(update={"id": other})
             taken.add(clean.id)
             yield record, clean

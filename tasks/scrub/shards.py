@@ -3,15 +3,17 @@
 A file is scrubbed in runs of rows of its own. What a run became is a Parquet file named by the
 digest of its rows, the policy, the detector and the code, so that a scrub that was killed goes on
 where it was and data that grows costs only its new part. A shard holds scrubbed rows, the digests
-that tell duplicates, and counts.
+that tell duplicates, and counts. Digests of rows as they were are keyed: a shard is found, and a
+row can be guessed, by who has the key of the home alone.
 """
 
-import hashlib
+import hmac
 import json
 import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -24,11 +26,14 @@ from data_contracts.code_version import code_version
 from data_contracts.digests import digest_json
 from data_contracts.errors import DataError, RowRejected
 from data_contracts.formats import Reading, Readings
+from data_contracts.home_keys import ROWS, home_key, keyed_json
 from data_contracts.records import Record
 from data_contracts.snapshots import RECORD_SCHEMA, QuarantinedRow, as_row
+from data_contracts.workspace import Workspace
 from tasks.ingest import Listing
 from tasks.scrub.detector import BuiltDetector
-from tasks.scrub.engine import scrub_record, texts
+from tasks.scrub.engine import Find, scrub_record, texts
+from tasks.scrub.file_names import scrub_file_name, texts_of_name
 from tasks.scrub.replace import fingerprint
 from tasks.scrub.workers import Asked, Search, find
 from tasks.sources import Row, SourceFile
@@ -65,18 +70,20 @@ NOTHING = Found().model_dump_json()
 
 
 class RunOfRows:
-    """Rows of one file that go into one shard."""
+    """Rows of one file that go into one shard, with the keyed digest of each."""
 
-    def __init__(self, file: SourceFile) -> None:
+    def __init__(self, file: SourceFile, key: bytes) -> None:
         self.file = file
-        self.rows: list[Row] = []
+        self.rows: list[tuple[Row, str]] = []
         self.bytes = 0
-        self._digest = hashlib.sha256()
+        self._key = key
+        self._digest = hmac.new(key, b"run:", "sha256")
 
     def add(self, row: Row) -> None:
-        self.rows.append(row)
+        digest = row.digest(self._key)
+        self.rows.append((row, digest))
         self.bytes += row.size
-        self._digest.update(f"{row.position}:{row.digest};".encode())
+        self._digest.update(f"{row.position}:{digest};".encode())
 
     @property
     def full(self) -> bool:
@@ -85,6 +92,15 @@ class RunOfRows:
     @property
     def digest(self) -> str:
         return self._digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A row that cannot be scrubbed: where it stands, its keyed digest, the rule it broke."""
+
+    position: int
+    digest: str
+    rule: str = ""
 
 
 class Shard(BaseModel):
@@ -109,12 +125,17 @@ class Shard(BaseModel):
         stored = json.loads(pq.read_schema(self.path).metadata[b"quarantined"])
         return [QuarantinedRow.model_validate(row) for row in stored]
 
+    @property
+    def source(self) -> str:
+        """The name of the file that its rows are from, scrubbed."""
+        return str(pq.read_schema(self.path).metadata[b"source"].decode())
+
     def readings(self) -> Readings:
         """What its rows were read as, and what of them was not."""
         return Readings.model_validate_json(pq.read_schema(self.path).metadata[b"readings"])
 
 
-def runs(listing: Listing) -> Iterator[RunOfRows]:
+def runs(listing: Listing, key: bytes) -> Iterator[RunOfRows]:
     """The listing's rows in order, cut where a file ends or a run is full."""
     run: RunOfRows | None = None
     for file, row in listing.rows():
@@ -122,7 +143,7 @@ def runs(listing: Listing) -> Iterator[RunOfRows]:
             yield run
             run = None
         if run is None:
-            run = RunOfRows(file)
+            run = RunOfRows(file, key)
         run.add(row)
     if run is not None:
         yield run
@@ -133,19 +154,20 @@ def shards(
     search: Search,
     key: bytes | None,
     detector: BuiltDetector | None,
-    folder: Path,
+    workspace: Workspace,
     on_progress: Callable[[int, int], None],
 ) -> Iterator[Shard]:
-    """Every run's shard in order, from `folder` or made now.
+    """Every run's shard in order, found in the workspace or made now.
 
     Args:
         listing: which rows.
         search: finds personal data; `AHEAD` runs are being searched at a time.
         key: of pseudonyms and surrogates.
         detector: the learned detector that it finds with.
-        folder: where shards are kept.
+        workspace: where shards are kept, and the key of their digests.
         on_progress: called with (rows done, rows in all).
     """
+    folder, row_key = workspace.cache / "scrub", home_key(workspace, ROWS)
     made_with = digest_json(
         {
             "policy": search.policy.digest,
@@ -165,13 +187,14 @@ def shards(
         on_progress(rows_done, listing.rows_in)
         return shard
 
-    for run in runs(listing):
-        path = folder / f"{digest_json([made_with, run.file.name, run.digest])[:32]}.parquet"
+    for run in runs(listing, row_key):
+        name = keyed_json(row_key, "shard", [made_with, run.file.name, run.digest])[:32]
+        path = folder / f"{name}.parquet"
         if is_whole(path):
             os.utime(path)
             waiting.append(partial(Shard, path=path, rows_in=len(run.rows)))
         else:
-            waiting.append(Making(run, search, key, path))
+            waiting.append(Making(run, search, key, row_key, path))
         if len(waiting) > AHEAD:
             yield first()
     while waiting:
@@ -182,25 +205,25 @@ def shards(
 class Making:
     """A shard on its way: its rows are parsed and being searched; call it to have it written."""
 
-    def __init__(self, run: RunOfRows, search: Search, key: bytes | None, path: Path) -> None:
-        self._policy, self._key, self._path = search.policy, key, path
-        self._rows_in = len(run.rows)
-        self._quarantined: list[QuarantinedRow] = []
-        self._records: list[tuple[Record, QuarantinedRow]] = []
+    def __init__(
+        self, run: RunOfRows, search: Search, key: bytes | None, row_key: bytes, path: Path
+    ) -> None:
+        self._policy, self._key, self._row_key, self._path = search.policy, key, row_key, path
+        self._rows_in, self._source = len(run.rows), run.file.name
+        self._refused: list[Refusal] = []
+        self._records: list[tuple[Record, Refusal]] = []
         readings: list[Reading] = []
-        name = run.file.name
-        for row in run.rows:
-            refusal = QuarantinedRow(
-                id=f"{name}:{row.position}", rule="", digest=row.digest, source=name
-            )
+        for row, digest in run.rows:
+            refusal = Refusal(row.position, digest)
             try:
-                readings.append(row.read(name))
+                readings.append(row.read(self._source))
                 self._records.append((readings[-1].record, refusal))
             except RowRejected as rejected:
-                self._refuse(refusal, rejected)
+                self._refused.append(replace(refusal, rule=rejected.rule))
         self._readings = Readings.total(one.readings for one in readings)
         wanted = (text for record, _ in self._records for text in texts(record))
-        self._asked: Asked = search.ask(chain(wanted, self._readings.unread))
+        names = chain(texts_of_name(self._source), self._readings.unread)
+        self._asked: Asked = search.ask(chain(wanted, names))
 
     def __call__(self) -> Shard:
         """Raises DataError: the policy says to stop at a row that cannot be scrubbed."""
@@ -210,35 +233,58 @@ class Making:
             try:
                 clean, found = scrub_record(record, self._asked, self._policy, self._key)
             except RowRejected as rejected:
-                self._refuse(refusal, rejected)
+                self._refused.append(replace(refusal, rule=rejected.rule))
                 continue
             told = NOTHING
             if found.findings or found.labelled:
                 told = Found.model_validate(found, from_attributes=True).model_dump_json()
+            raw = keyed_json(self._row_key, "duplicate", record.content_digest)
             rows.append(
                 as_row(clean)
                 | {
-                    "raw": bytes.fromhex(record.content_digest)[:16],
+                    "raw": bytes.fromhex(raw)[:16],
                     "clean": bytes.fromhex(clean.content_digest)[:16],
                     "found": told,
                 }
             )
-        # A field's name may be somebody's: such a one is counted as `other`.
-        personal = [name for name in self._readings.unread if self._asked(name)]
+        source = scrub_file_name(self._source, self._asked, self._policy, self._key)
+        quarantined = [row.model_dump() for row in self._quarantined(source)]
         stored = {
-            "quarantined": json.dumps([row.model_dump() for row in self._quarantined]),
-            "readings": self._readings.renamed(personal).model_dump_json(),
+            "source": source,
+            "quarantined": json.dumps(quarantined),
+            "readings": without_personal_names(self._readings, self._asked).model_dump_json(),
         }
         write(self._path, pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(stored))
         return Shard(path=self._path, rows_in=self._rows_in)
 
-    def _refuse(self, row: QuarantinedRow, rejected: RowRejected) -> None:
-        if self._policy.on_failure == "stop" and rejected.rule.startswith("scrub:"):
-            raise DataError(
-                f"row {row.id} cannot be scrubbed ({rejected.rule})",
-                "take it out, or set on_failure: quarantine in the scrub policy",
+    def _quarantined(self, source: str) -> list[QuarantinedRow]:
+        for refused in self._refused:
+            if self._policy.on_failure == "stop" and refused.rule.startswith("scrub:"):
+                raise DataError(
+                    f"row {source}:{refused.position} cannot be scrubbed ({refused.rule})",
+                    "take it out, or set on_failure: quarantine in the scrub policy",
+                )
+        return [
+            QuarantinedRow(
+                id=f"{source}:{refused.position}",
+                rule=refused.rule,
+                digest=refused.digest,
+                source=source,
             )
-        self._quarantined.append(row.model_copy(update={"rule": rejected.rule}))
+            for refused in self._refused
+        ]
+
+
+def without_personal_names(readings: Readings, find: Find) -> Readings:
+    """A field's name may be somebody's: such a one is counted as `other`."""
+
+    def is_personal(name: str) -> bool:
+        try:
+            return bool(find(name))
+        except RowRejected:  # it may be
+            return True
+
+    return readings.renamed([name for name in readings.unread if is_personal(name)])
 
 
 def write(path: Path, table: pa.Table) -> None:

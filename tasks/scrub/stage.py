@@ -27,7 +27,7 @@ from tasks.scrub.audit import Audit, AuditSettings, audit
 from tasks.scrub.detector import BuiltDetector, DetectorSettings
 from tasks.scrub.engine import distinct_id
 from tasks.scrub.replace import fingerprint, secret_key
-from tasks.scrub.shards import SCHEMA, Shard, counted, shards
+from tasks.scrub.shards import SCHEMA, Shard, counted, shards, without_personal_names
 from tasks.scrub.workers import WorkerSettings, searching
 from tasks.stage import stage_task
 
@@ -115,6 +115,12 @@ class Clean:
             duplicates=rows_in - kept - quarantined,
         )
 
+    @property
+    def source(self) -> str:
+        """What a report calls the data: its file, or how many files it is."""
+        names = sorted({shard.source for shard in self._made})
+        return names[0] if len(names) == 1 else f"{len(names)} files"
+
     def tables(self) -> Iterator[pa.Table]:
         at = 0
         for shard in self._made:
@@ -126,7 +132,7 @@ class Clean:
                 ids = [
                     distinct_id(one, digest.hex()) if again else one
                     for one, digest, again in zip(
-                        table["id"].to_pylist(), table["raw"].to_pylist(), rename, strict=True
+                        table["id"].to_pylist(), table["clean"].to_pylist(), rename, strict=True
                     )
                 ]
                 table = table.set_column(0, "id", pa.array(ids, pa.string()))
@@ -189,11 +195,13 @@ def cleaned(
         ConfigError: the policy asks for a key or a model that is not there.
     """
     key = secret_key(policy)
-    folder = workspace.cache / "scrub"
     with searching(policy, detector, settings.workers) as search:
-        made = list(shards(listing, search, key, detector, folder, on_progress))
+        made = list(shards(listing, search, key, detector, workspace, on_progress))
         audited = audit(listing, search, settings.audit)
-    clean = Clean(made, policy, audited, listing.left_out)
+        names = search.ask(listing.left_out.unread)
+        names.wait()
+    left_out = without_personal_names(listing.left_out, names)
+    clean = Clean(made, policy, audited, left_out)
     if not clean.account.rows_out:
         raise no_rows_left(clean)
     return clean
