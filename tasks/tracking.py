@@ -98,8 +98,8 @@ def _without_login(uri: str) -> str:
     Raises:
         RegistryError: it is no URI.
     """
-    parts = _split(uri)
-    if not _is_server(parts):
+    parts = _server(uri)
+    if parts is None:
         return uri
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
@@ -111,11 +111,11 @@ def _log_in(uri: str, workspace: Workspace) -> None:
     No other server is sent the latter.
     """
     user, password = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
-    parts = _split(uri)
-    if _is_server(parts) and parts.username is not None:
+    parts = _server(uri)
+    if parts and parts.username is not None:
         os.environ[user] = unquote(parts.username)
         os.environ[password] = unquote(parts.password or "")
-    elif _is_server(parts) and (own := login_at(workspace, uri)):
+    elif parts and (own := login_at(workspace, uri)):
         os.environ[user] = own.user
         os.environ[password] = own.password.get_secret_value()
     elif os.environ.get(user) == USER:
@@ -124,15 +124,16 @@ def _log_in(uri: str, workspace: Workspace) -> None:
             del os.environ[user], os.environ[password]
 
 
-def _split(uri: str) -> SplitResult:
+def _server(uri: str) -> SplitResult | None:
+    """The parts of a server's address; None of a database's."""
+    if not uri.lower().startswith(("http://", "https://")):
+        return None
     try:
-        return urlsplit(uri)
+        parts = urlsplit(uri)
+        _ = parts.port  # it raises where that is no number
     except ValueError:  # its message may quote the password
         raise RegistryError("tracking.uri is no URI", "correct it") from None
-
-
-def _is_server(parts: SplitResult) -> bool:
-    return parts.scheme in ("http", "https")
+    return parts
 
 
 def _check_database(uri: str) -> None:
