@@ -1,6 +1,7 @@
 """Addresses of databases, as users write them and as they may be shown."""
 
 import re
+from urllib.parse import unquote
 
 
 def database_url(url: str) -> str:
@@ -12,4 +13,16 @@ def database_url(url: str) -> str:
 
 
 def without_password(url: str) -> str:
-    return re.sub(r"//[^/]*@", "//", url)
+    """The address without user, password and query: a password may stand in any of them."""
+    return re.sub(r"//.*@", "//", url.split("?")[0], flags=re.DOTALL)
+
+
+def hide_password(text: str, url: str) -> str:
+    """A message about the address, without what is secret in it."""
+    text = text.replace(url, without_password(url)).replace(database_url(url), "the address")
+    found = re.search(r"//[^:@]*:(.*)@", url.split("?")[0], re.DOTALL)
+    values = [found.group(1)] if found else []
+    values += [pair.partition("=")[2] for pair in url.partition("?")[2].split("&")]
+    for value in sorted({*values, *map(unquote, values)} - {""}, key=len, reverse=True):
+        text = text.replace(value, "***")
+    return text

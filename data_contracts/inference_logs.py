@@ -9,7 +9,7 @@
 | `feedback` | optional: a number, true/false, "up"/"down", or `{"score": ..., "correction": ...}` |
 
 Logs written for NVIDIA's Data Flywheel (`timestamp, workload_id, client_id, request,
-response`) are of this shape. `client_id` says who somebody is and is dropped.
+response`) are of this shape. Who asked is read by `data_contracts.log_users`, as a pseudonym.
 """
 
 import json

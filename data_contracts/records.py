@@ -94,7 +94,8 @@ class Served(BaseModel):
     """How a logged answer, the last message of its record, came about and what was thought of it.
 
     `feedback` is a score, higher is better (a thumb up is 1, a thumb down 0);
-    `correction` is what should have been answered.
+    `correction` is what should have been answered. `user` is the pseudonym of who asked
+    (`data_contracts.log_users`), kept in a window of this home and nowhere else.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -106,6 +107,7 @@ class Served(BaseModel):
     latency_ms: float | None = None
     feedback: float | None = None
     correction: Text | None = None
+    user: Text | None = None
 
 
 class Record(BaseModel):

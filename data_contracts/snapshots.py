@@ -57,6 +57,7 @@ RECORD_SCHEMA = pa.schema(
                     ("latency_ms", pa.float64()),
                     ("feedback", pa.float64()),
                     ("correction", pa.string()),
+                    ("user", pa.string()),
                 ]
             ),
         ),

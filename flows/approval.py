@@ -32,9 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from data_contracts.errors import StackError
 from flows.events import announce_wait
 from tasks.decide import Verdict
-from tasks.promote import PromoteSettings
-
-Mode = Literal["auto", "manual", "manual-above-risk"]
+from tasks.promote import Mode, PromoteSettings
 
 LATEST = "latest"
 # Marks our pauses among others.
@@ -88,6 +86,12 @@ class Waiting(BaseModel):
     since: datetime
     model: str
     reason: str
+
+
+def mode_of(settings: PromoteSettings, *, is_steered: bool) -> Mode:
+    """Who promotes: as the settings say; by default a person where there is a risk, if users had a
+    say in what was learnt."""
+    return settings.approval or ("manual-above-risk" if is_steered else "auto")
 
 
 def is_needed(verdict: Verdict, mode: Mode) -> bool:

@@ -35,6 +35,7 @@ from prefect.events.actions import (
     SendNotification,
 )
 from prefect.events.schemas.automations import EventTrigger, Posture
+from pydantic import SecretStr
 
 from data_contracts.errors import ConfigError
 from flows.events import APPROVAL, DRIFT, PROMOTED, REFUSED, ROLLED_BACK, TAG
@@ -166,6 +167,8 @@ def register(
     wanted += [roll_back(event, deployments["rollback"]) for event in rollback_on]
     for automation in wanted:
         upsert(automation)
+    if settings.block is not None or settings.webhook is None:
+        forget_webhook()
     names = [automation.name for automation in wanted]
     for known in registered(ROLL_BACK):
         if known not in names:
@@ -213,6 +216,13 @@ def remove(name: str) -> None:
         cast(Automation, Automation.read(name=name)).delete()
 
 
+def forget_webhook() -> None:
+    """Delete the block of a webhook that is no longer set, and its secret with it."""
+    # Prefect's functions serve sync and async callers; we are sync.
+    with suppress(ValueError):
+        cast(None, Webhook.delete(WEBHOOK_BLOCK))
+
+
 def notification(title: str, body: str, notify: UUID, settings: NotifySettings) -> ActionTypes:
     """The action that tells people: the server's own where one is set up, else a log line."""
     if settings.block is not None:
@@ -220,7 +230,8 @@ def notification(title: str, body: str, notify: UUID, settings: NotifySettings) 
             block_document_id=_block(settings.block), subject=f"Evergreen: {title}", body=body
         )
     if settings.webhook is not None:
-        block = Webhook(method="POST", url=settings.webhook)
+        # The server keeps a block's URL encrypted, and shows it to nobody.
+        block = Webhook(method="POST", url=SecretStr(settings.webhook.reveal("notify.webhook")))
         identifier = cast(UUID, block.save(WEBHOOK_BLOCK, overwrite=True))
         payload = f'{{"title": "Evergreen: {title}", "body": {_as_json(body)}}}'
         return CallWebhook(block_document_id=identifier, payload=payload)

@@ -4,6 +4,7 @@
 registers the automations, for deployments that a work pool runs.
 """
 
+import os
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,14 +18,15 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Interval, Schedule
 
-from data_contracts.errors import StackError
+from data_contracts.errors import EvergreenError, StackError
 from flows.automations import register
 from flows.events import TAG
 from flows.notify import notify
 from flows.reconcile import reconcile
+from flows.retention import retention
 from flows.retrain import retrain
 from flows.rollback import rollback
-from flows.settings import Settings, load_settings
+from flows.settings import Settings, load_settings, published, secret_variables
 from flows.train import train
 from flows.watch import watch
 from tasks.notify import NotifySettings
@@ -38,7 +40,7 @@ ANCHOR = datetime(2020, 1, 1, 0, 5, tzinfo=UTC)
 
 def deployments(settings: Settings) -> list[RunnerDeployment]:
     """All deployments with their schedules. That of `watch` rests while no logs are set."""
-    parameters = {"settings": settings.model_dump(mode="json")}
+    parameters = {"settings": published(settings)}
     found = [
         retrain.to_deployment(
             "retrain",
@@ -58,6 +60,13 @@ def deployments(settings: Settings) -> list[RunnerDeployment]:
             description="Start the retrains that were asked for and have not run.",
             parameters=parameters,
             schedule=regular(settings.limits.reconcile_minutes),
+            tags=[TAG],
+        ),
+        retention.to_deployment(
+            "retention",
+            description="Delete text of production traffic that is too old.",
+            parameters=parameters,
+            schedule=regular(60),
             tags=[TAG],
         ),
         rollback.to_deployment(
@@ -88,7 +97,12 @@ def regular(minutes: float, active: bool = True) -> Schedule:
 
 
 def serve_all(settings: Settings) -> None:
-    """Register deployments and automations, and run what is asked of them."""
+    """Register deployments and automations, and run what is asked of them.
+
+    Parameters are for everybody who sees Prefect. A secret that was given as text is in this
+    process's environment instead, and in that of the runs it starts.
+    """
+    os.environ.update(secret_variables(settings))
     served = deployments(settings)
     register({deployment.name: take_over(deployment) for deployment in served}, *told(settings))
     serve(*served, pause_on_shutdown=False, query_seconds=POLL_SECONDS)
@@ -130,6 +144,13 @@ def told(settings: Settings) -> tuple[NotifySettings, timedelta, tuple[str, ...]
     return settings.notify, every, settings.promote.rollback_on
 
 
+def main(command: str, config: Path | None) -> None:
+    """`serve` or `automate`. What a user can mend is one line, never a traceback."""
+    try:
+        {"serve": serve_all, "automate": automate}[command](load_settings(config))
+    except EvergreenError as error:
+        sys.exit(f"error: {error}")
+
+
 if __name__ == "__main__":
-    config = Path(sys.argv[2]) if len(sys.argv) > 2 else None
-    {"serve": serve_all, "automate": automate}[sys.argv[1]](load_settings(config))
+    main(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else None)

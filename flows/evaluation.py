@@ -81,6 +81,13 @@ def measure(
     if settings.evaluate.judge.url is None:
         return found
     _, bar = found.bar
-    preferred = judge_task(settings.evaluate.judge, found.challenger.samples, bar.samples)
+    preferred = judge_task(
+        settings.evaluate.judge,
+        found.challenger.samples,
+        bar.samples,
+        policy,
+        detector,
+        fingerprint(secret_key(policy)),
+    )
     pairwise: dict[MetricName, Measures] = {"preferred": preferred}
     return found.model_copy(update={"pairwise": pairwise})

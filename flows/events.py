@@ -55,7 +55,7 @@ def tell(settings: Settings, promotion: Promotion, action: Change, reason: str) 
     announce_promotion(promotion, action, reason)
     if settings.promote.webhook is not None:
         payload = {"event": CHANGES[action], **_changed(promotion, reason)}
-        post(settings.promote.webhook, payload)
+        post(settings.promote.webhook.reveal("promote.webhook"), payload)
 
 
 def announce_promotion(promotion: Promotion, action: Change, reason: str) -> None:

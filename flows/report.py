@@ -13,16 +13,17 @@ from tasks.evaluate import Evaluation
 from tasks.ledger.requests import Request
 from tasks.markdown import cell, table
 from tasks.promote import Promotion
+from tasks.replay import NewData
 from tasks.scrub import ScrubReport
 from tasks.scrub.report import found_tables
-
-# Sample answers.
-SHOWN = 5
 
 
 class RetrainReport(BaseModel):
     """Everything a person or a script wants to know about a retrain. No text of any row
-    but the sample answers, which are scrubbed."""
+    but the sample answers, which are scrubbed, and which no artifact shows.
+
+    `page` is a file of the home: the verdict with sample answers.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,6 +44,8 @@ class RetrainReport(BaseModel):
     evaluation: Evaluation
     verdict: Verdict
     promotion: Promotion | None
+    new_data: NewData | None = None
+    page: str = ""
     cached: dict[str, bool]
     seconds: float
 
@@ -108,6 +111,20 @@ def score_table(report: RetrainReport) -> list[dict[str, Any]]:
     ]
 
 
+def new_data_table(account: NewData) -> list[dict[str, Any]]:
+    """One row: what is learnt from traffic after drift, and what it rests on."""
+    return [
+        {
+            "learnt": account.learnt,
+            "corrected by users": account.corrected,
+            "own answers approved by users": account.approved,
+            "users": account.users,
+            "of unknown users": account.unnamed,
+            "left out": sum(account.left_out.values()),
+        }
+    ]
+
+
 def gate_table(verdict: Verdict) -> list[dict[str, Any]]:
     """One row a gate that was measured, the failed ones first."""
     measured = [gate for gate in verdict.gates if gate.status != "not measured"]
@@ -149,6 +166,7 @@ def not_learnt(training: FinetuneMetrics) -> str:
 
 
 def as_markdown(report: RetrainReport) -> str:
+    """For Prefect, which keeps it for ever: without a word of any conversation."""
     verdict, training, promotion = report.verdict, report.training, report.promotion
     headline = {
         "promote": f"Promoted: version {promotion.version} is champion"
@@ -168,6 +186,7 @@ def as_markdown(report: RetrainReport) -> str:
         "## Rows",
         table(row_table(report)),
         _counts("Quarantined, by rule", report.quarantined),
+        *_new_data(report.new_data),
         "## Scrub",
         f"{report.scrub.audit}." if report.scrub.audit else "",
         *(f"**{title}**\n\n{table(rows)}" for title, rows in found_tables(report.scrub).items()),
@@ -191,39 +210,26 @@ def as_markdown(report: RetrainReport) -> str:
         _counts("Conversations not learnt from, by the reason", training.skipped_by),
         _counts("Conversations adapted to the chat template", training.changed),
         "\n".join(f"- {remark}" for remark in training.remarks),
-        "## Sample answers",
-        _samples(report.evaluation),
         "## Where it is",
         f"- request `{report.request.id}` of the ledger: {cell(report.request.reason)}\n"
         f"- MLflow run `{report.mlflow_run_id}`\n"
         f"- base model `{report.base_id}`\n"
         f"- Data Docs `{report.data_docs}`\n"
+        f"- this with sample answers `{report.page}`\n"
         f"- scrub policy `{report.scrub.policy_digest[:16]}`\n"
         f"- from the cache: {', '.join(report.from_cache) or 'nothing'}",
     ]
     return "\n\n".join(part for part in parts if part)
 
 
+def _new_data(account: NewData | None) -> list[str]:
+    if account is None:
+        return []
+    table_of_it = table(new_data_table(account))
+    return ["## New data", table_of_it, _counts("Left out of the new data", account.left_out)]
+
+
 def _counts(title: str, counts: dict[str, int]) -> str:
     if not counts:
         return ""
     return f"**{title}**\n\n" + table([{"name": name, "count": n} for name, n in counts.items()])
-
-
-def _samples(evaluation: Evaluation) -> str:
-    champion = evaluation.champion.samples if evaluation.champion else evaluation.base.samples
-    name = "champion" if evaluation.champion else "base"
-    rows = [
-        {
-            "asked": _short(mine.prompt),
-            "challenger": _short(mine.answer),
-            name: _short(theirs.answer),
-            "what a person said": _short(mine.given),
-        }
-        for mine, theirs in list(zip(evaluation.challenger.samples, champion, strict=True))[:SHOWN]
-    ]
-    return table(rows) if rows else "None asked for."
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 240 else text[:239] + "…"

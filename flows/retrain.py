@@ -1,6 +1,7 @@
 """Retrain: from raw conversations to a champion, or to the reason why there is no new one."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -18,7 +19,7 @@ from data_contracts.errors import StackError
 from data_contracts.partial import remove_abandoned
 from data_contracts.policy import load_policy
 from data_contracts.workspace import Workspace
-from flows.approval import apply, ask, is_needed
+from flows.approval import apply, ask, is_needed, mode_of
 from flows.claims import Held, claiming
 from flows.evaluation import measure, sets_of
 from flows.events import announce_refusal, tell
@@ -35,6 +36,7 @@ from tasks.decide.page import forest, page
 from tasks.documents import CARD, EVALUATION, LINEAGE, VERDICT
 from tasks.evaluate import Evaluation, ModelScore
 from tasks.evaluate.privacy import plant_canaries
+from tasks.evaluate.samples import save_samples, without_samples
 from tasks.ingest import IngestSettings, Source, ingest_task
 from tasks.ledger.database import Ledger
 from tasks.ledger.episodes import drifted
@@ -43,7 +45,7 @@ from tasks.ledger.requests import Refusal, Trigger, story
 from tasks.lineage import lineage
 from tasks.pictures import as_base64
 from tasks.promote import promote
-from tasks.replay import replay_task
+from tasks.replay import Replay, replay_task
 from tasks.scrub import detector_task, scrub_task
 from tasks.scrub.audit import require
 from tasks.scrub.replace import fingerprint, secret_key
@@ -52,6 +54,7 @@ from tasks.stage import cache_hits, naming_disks, stage_task
 from tasks.train import TrainedRun, check_rendezvous, train_task
 from tasks.validate import validate_task
 
+PAGE = "verdict.html"
 # Room for a converted base model, snapshots and adapters.
 FREE_BYTES = 2 * 10**9
 
@@ -116,7 +119,8 @@ def run(
     policy = load_policy(settings.scrub.policy)
     contract = load_contract(settings.contract.path)
     remove_abandoned(workspace.snapshots)
-    listing = ingest_task(data_of(settings, held, champion, workspace), workspace)
+    replayed = replay_of(settings, held, champion, workspace)
+    listing = ingest_task(data_of(settings, replayed), workspace)
     detector = detector_task(policy, settings.scrub.detector, workspace)
     key = fingerprint(secret_key(policy))
     scrubbed = scrub_task(listing, policy, detector, settings.scrub, workspace, key)
@@ -164,33 +168,49 @@ def run(
         evaluation=evaluation,
         verdict=verdict,
         promotion=None,
+        new_data=replayed and replayed.account,
         cached=dict(cached),
         seconds=perf_counter() - started,
     )
-    if is_needed(verdict, settings.promote.approval):
-        approval = ask(verdict, as_markdown(report), settings.promote, model=settings.name)
-        report = report.model_copy(update={"verdict": apply(verdict, approval)})
+    report = approved(report, settings, workspace)
     held.require()
     report = promote_task(report, trained, base, parts, planted, champion, settings, workspace)
     return report.model_copy(update={"seconds": perf_counter() - started})
 
 
-def data_of(
+def approved(report: RetrainReport, settings: Settings, workspace: Workspace) -> RetrainReport:
+    """The report with its page, and with a person's answer where one has to be asked."""
+    report = report.model_copy(update={"page": str(write_page(report, workspace))})
+    is_steered = report.new_data is not None and report.new_data.is_steered
+    if not is_needed(report.verdict, mode_of(settings.promote, is_steered=is_steered)):
+        return report
+    approval = ask(report.verdict, as_markdown(report), settings.promote, model=settings.name)
+    return report.model_copy(update={"verdict": apply(report.verdict, approval)})
+
+
+def replay_of(
     settings: Settings,
     held: Held,
     champion: registry.LoadedVersion | None,
     workspace: Workspace,
-) -> IngestSettings:
-    """Which data to train on: the configured sources, or after drift old and new data.
+) -> Replay | None:
+    """Old and new data after drift; None for any other retrain.
 
     Raises:
         RegistryError: the champion does not say what it was trained on.
+        DataError: too little can be learnt from the windows that drifted.
     """
     request = held.claim.request
     if request.trigger != "drift" or champion is None:
-        return settings.data
+        return None
     windows = tuple(window.data for window in drifted(held.ledger, request))
-    replayed = replay_task(trained_on(champion), windows, settings.name, settings.replay, workspace)
+    return replay_task(trained_on(champion), windows, settings.name, settings.replay, workspace)
+
+
+def data_of(settings: Settings, replayed: Replay | None) -> IngestSettings:
+    """Which data to train on: the configured sources, or after drift old and new data."""
+    if replayed is None:
+        return settings.data
     parts = [part for part in (replayed.old, replayed.new) if part.account.rows_out]
     return IngestSettings(
         sources=tuple(Source(path=part.path) for part in parts), seed=settings.data.seed
@@ -281,7 +301,8 @@ def document(
     settings: Settings,
     workspace: Workspace,
 ) -> None:
-    """Keep with the training's MLflow run why it was decided so, and all that led to it."""
+    """Keep with the training's MLflow run why it was decided so, and all that led to it; but no
+    word of any conversation, which only the home keeps, and not for ever."""
     told = story(ledger, report.request.id)
     came_from = lineage(
         report,
@@ -292,10 +313,9 @@ def document(
         price_per_hour=settings.limits.price_per_hour,
         asked=told[0].reason if told else None,
     )
-    whole = page(report.verdict, report.evaluation, facts(report))
-    file = workspace.runs / trained.run_id / "verdict.html"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(whole, encoding="utf-8")
+    write_page(report, workspace)
+    save_samples(report.evaluation, trained.run_id, workspace)
+    numbers = without_samples(report.evaluation)
     tracking.log_results(
         client,
         trained.run_id,
@@ -303,15 +323,24 @@ def document(
         tags={"evergreen.decision": report.verdict.decision},
         documents={
             VERDICT: report.verdict.model_dump(mode="json"),
-            EVALUATION: report.evaluation.model_dump(mode="json"),
+            EVALUATION: numbers.model_dump(mode="json"),
             LINEAGE: came_from.model_dump(mode="json"),
         },
         texts={
-            "verdict.html": whole,
+            PAGE: page(report.verdict, numbers, facts(report)),
             CARD: model_card(came_from, report.evaluation, report.verdict),
         },
         figures={"plots/gates.png": forest(report.verdict)},
     )
+
+
+def write_page(report: RetrainReport, workspace: Workspace) -> Path:
+    """The verdict with sample answers, for whoever is to approve or to understand it."""
+    file = workspace.runs / report.mlflow_run_id / PAGE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    whole = page(report.verdict, report.evaluation, facts(report))
+    file.write_text(whole, encoding="utf-8")
+    return file
 
 
 def means(score: ModelScore) -> dict[str, float]:

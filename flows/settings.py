@@ -5,11 +5,13 @@
 
 import difflib
 import os
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -34,6 +36,7 @@ from tasks.promote import PromoteSettings
 from tasks.replay import ReplaySettings
 from tasks.scrub import ScrubSettings
 from tasks.scrub.replace import KEY_FILE_VARIABLE, KEY_VARIABLE
+from tasks.secrets import WITHOUT_SECRETS, Secret
 from tasks.split import SplitSettings
 from tasks.tracking import TrackingSettings
 from tasks.train import TrainSettings
@@ -43,12 +46,16 @@ PREFIX = "EVERGREEN_"
 DELIMITER = "__"
 # What the environment says of where state is and of secrets is no setting.
 NOT_SETTINGS = (HOME_VARIABLE, KEY_VARIABLE, KEY_FILE_VARIABLE)
+SHOWN = "addresses are shown to everybody: see Secrets in docs/configuration.md"
+# `scheme://user:password@host`, or a token before a web address's host.
+CREDENTIALS = re.compile(r"://[^/?#@]*:[^/?#@]*@|https?://[^/?#]*@", re.IGNORECASE)
 
 
 class Settings(BaseModel):
     """Everything a retrain can be told."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # An error's text may be logged, and what was given may hold a secret.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     name: str = Field(
         default="evergreen",
@@ -76,6 +83,32 @@ class Settings(BaseModel):
     notify: NotifySettings = Field(default=NotifySettings(), description="Telling people.")
     tracking: TrackingSettings = Field(default=TrackingSettings(), description="MLflow.")
 
+    @model_validator(mode="after")
+    def _only_secrets_hold_credentials(self) -> Self:
+        dump = self.model_dump(mode="json", context=WITHOUT_SECRETS)
+        for key, text in _texts(dump, ""):
+            if CREDENTIALS.search(text):
+                raise ValueError(f"the address {key} holds a password")
+        return self
+
+
+def require_no_password(address: str, name: str) -> None:
+    """Raises ConfigError: an address of the command line holds a password, and would be shown."""
+    if CREDENTIALS.search(address):
+        raise ConfigError(f"the address {name} holds a password", SHOWN)
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """(key, text) of every text in a tree of settings."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from _texts(part, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for place, part in enumerate(value):
+            yield from _texts(part, f"{key}.{place}")
+
 
 class _Sources(Settings, BaseSettings):
     """`Settings` filled from the environment as well; used for reading only."""
@@ -83,6 +116,7 @@ class _Sources(Settings, BaseSettings):
     model_config = SettingsConfigDict(
         extra="forbid",
         frozen=True,
+        hide_input_in_errors=True,
         env_prefix=PREFIX,
         env_nested_delimiter=DELIMITER,
         nested_model_default_partial_update=True,
@@ -173,20 +207,23 @@ def _explain(error: ValidationError, file: Path | None) -> ConfigError:
         if detail["type"] == "extra_forbidden":
             problems.append(f"unknown setting {key!r}{place}")
             fixes.append(_suggestion(path[-1], _siblings(path)))
+        elif not path:  # the rule of the whole tree
+            problems.append(f"{detail['msg'].removeprefix('Value error, ')}{place}")
+            fixes.append(SHOWN)
         elif detail["type"] == "model_type":
             problems.append(f"setting {key!r}{place} is not a mapping of settings")
             fixes.append(f"write `{path[-1]}: {{...}}`")
         else:
-            problems.append(f"setting {key!r}{place}: {detail['msg'].lower()}")
+            problem = detail["msg"].removeprefix("Value error, ")
+            problems.append(f"setting {key!r}{place}: {problem[:1].lower()}{problem[1:]}")
             fixes.append(f"correct {key}")
     return ConfigError("; ".join(problems), "; ".join(dict.fromkeys(fixes)))
 
 
 def _place(path: list[str], file: Path | None) -> str:
     for length in range(len(path), 0, -1):
-        variable = PREFIX + DELIMITER.join(path[:length]).upper()
-        if variable in os.environ:
-            return f" (environment variable {variable})"
+        if (name := variable(path[:length])) in os.environ:
+            return f" (environment variable {name})"
     return f" in {file}" if file else ""
 
 
@@ -206,6 +243,41 @@ def _suggestion(key: str, known: list[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"settings here are: {', '.join(known)}" if known else "remove it"
+
+
+def published(settings: Settings) -> dict[str, Any]:
+    """The settings as anybody may see them: a secret given as text becomes a reference to the
+    environment variable of its setting."""
+    shown = settings.model_dump(mode="json")
+    for path in _texts_of_secrets(settings):
+        place = shown
+        for part in path[:-1]:
+            place = place[part]
+        place[path[-1]] = {"env": variable(path)}
+    return shown
+
+
+def secret_variables(settings: Settings) -> dict[str, str]:
+    """{environment variable: secret}: where `published` says that the secrets are."""
+    return {variable(path): text for path, text in _texts_of_secrets(settings).items()}
+
+
+def _texts_of_secrets(model: BaseModel) -> dict[tuple[str, ...], str]:
+    """{path of the setting: secret} of those that were given as text."""
+    found: dict[tuple[str, ...], str] = {}
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, Secret):
+            if value.text is not None and not value.is_public:
+                found[(name,)] = value.text
+        elif isinstance(value, BaseModel):
+            found |= {(name, *path): text for path, text in _texts_of_secrets(value).items()}
+    return found
+
+
+def variable(path: Sequence[str]) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + DELIMITER.join(path).upper()
 
 
 def reference() -> str:

@@ -1,7 +1,6 @@
 """Watch: from new inference logs to a drift report, and to a retrain request if it lasts."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from data_contracts.home_keys import LOGS, home_key, key_fingerprint
 from data_contracts.policy import load_policy
 from data_contracts.workspace import Workspace
 from flows.events import announce
+from flows.retention import delete_expired
 from flows.settings import Settings
 from models.encoder import Encoder
 from tasks.champion import champion_task, trained_on
@@ -105,6 +105,7 @@ def watch(settings: Settings, logs: str | None = None) -> WatchReport:
     workspace = Workspace.current()
     workspace.create()
     ledger = Ledger(settings.ledger, workspace)
+    delete_expired(settings, ledger, workspace)
     champion = champion_task(settings.name, settings.tracking, settings.ledger, workspace)
     if champion is None:
         raise RegistryError(
@@ -120,7 +121,6 @@ def watch(settings: Settings, logs: str | None = None) -> WatchReport:
         if window.request is not None:  # now that every window is counted
             announce(window.request)
     finish_files(pending, windows, settings, ledger)
-    forget_old(settings, ledger)
     report = WatchReport(
         logs=shown(path),
         champion=champion.version.version,
@@ -189,7 +189,8 @@ def judge(
                 forget_before=int(kept.end - 3600 * settings.watch.lateness_hours),
             )
             outcome = count(kept, evidence, counted, file, settings, champion, ledger)
-            publish(evidence.comparison, about, kept, outcome)
+            report_page = str(file.parent / REPORT_PAGE)
+            publish(evidence.comparison, {**about, "report": report_page}, kept, outcome)
             reports.append(
                 WindowReport(
                     id=kept.id,
@@ -198,7 +199,7 @@ def judge(
                     account=kept.account,
                     quarantined=kept.quarantined,
                     comparison=evidence.comparison,
-                    page=str(file.parent / REPORT_PAGE),
+                    page=report_page,
                     counted=outcome.counted,
                     episode=outcome.episode,
                     closed=outcome.closed,
@@ -276,23 +277,6 @@ def finish_files(
         if number not in waiting and file.uri not in pending.damaged and not unsettled
     ]
     episodes.finish_files(ledger, settings.name, done)
-
-
-def forget_old(settings: Settings, ledger: Ledger) -> None:
-    """Delete windows that are older than the retention, with their texts and reports.
-
-    What cannot be deleted is said, and tried again by the next watch.
-    """
-    for window in episodes.expired(ledger, settings.name, settings.watch.retention_days):
-        try:
-            for folder in (Path(window.report).parent, Path(window.data.path)):
-                if folder.exists():
-                    shutil.rmtree(folder)
-        except OSError as error:
-            log: Any = get_run_logger()
-            log.error("window %s is over its retention and stays: %s", window.id, error)
-        else:
-            episodes.forget(ledger, window)
 
 
 def publish(

@@ -22,6 +22,7 @@ from data_contracts.digests import digest_bytes, digest_json
 from data_contracts.errors import RowRejected
 from data_contracts.home_keys import key_fingerprint, keyed_json
 from data_contracts.inference_logs import parse_inference_log
+from data_contracts.log_users import user_of
 from data_contracts.records import Message, Record
 from data_contracts.snapshots import QuarantinedRow
 from tasks.paths import shown
@@ -277,8 +278,10 @@ def cut(pending: Pending, settings: WatchSettings, now: datetime) -> tuple[list[
     return windows, len(pending.entries) - counted
 
 
-def read(files: list[LogFile], entries: Iterable[Entry]) -> Iterator[tuple[Entry, Record]]:
-    """Second pass: the records of some entries, file by file."""
+def read(
+    files: list[LogFile], entries: Iterable[Entry], user_key: bytes
+) -> Iterator[tuple[Entry, Record]]:
+    """Second pass: the records of some entries, file by file, with their users' pseudonyms."""
     wanted: dict[int, dict[int, Entry]] = {}
     for new in entries:
         wanted.setdefault(new.file, {})[new.position] = new
@@ -288,10 +291,18 @@ def read(files: list[LogFile], entries: Iterable[Entry]) -> Iterator[tuple[Entry
         for position, content in enumerate(contents(uri)):
             entry = places.get(position)
             if entry is not None:
-                record = parse_inference_log(Row(position, content).decode(), source=uri)
-                yield entry, record
+                row = Row(position, content).decode()
+                record = parse_inference_log(row, source=uri)
+                yield entry, with_user(record, user_of(row, user_key))
             if position >= last:
                 break
+
+
+def with_user(record: Record, user: str | None) -> Record:
+    if record.served is None or user is None:
+        return record
+    served = record.served.model_copy(update={"user": user})
+    return record.model_copy(update={"served": served})
 
 
 def whole(records: Sequence[Record]) -> list[Record]:

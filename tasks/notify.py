@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.secrets import WebhookUrl
+
 TIMEOUT_SECONDS = 10.0
 # Before the second and the third attempt.
 PAUSE_SECONDS = (1.0, 3.0)
@@ -27,10 +29,9 @@ class NotifySettings(BaseModel):
         pattern=r"^[a-z0-9-]+/[a-z0-9-]+$",
         description="A Prefect notification block, `slack-webhook/oncall`; the server sends.",
     )
-    webhook: str | None = Field(
+    webhook: WebhookUrl | None = Field(
         default=None,
-        pattern=r"^https?://",
-        description="A URL that gets `{title, body}` as JSON by POST; the server sends.",
+        description="A URL that gets `{title, body}` as JSON by POST; the server sends. A secret.",
     )
 
 

@@ -18,7 +18,10 @@ from tasks.decide import Verdict
 from tasks.evaluate import Evaluation
 from tasks.ledger import promotions
 from tasks.ledger.database import Ledger
+from tasks.secrets import WebhookUrl
 from tasks.train import Trained
+
+Mode = Literal["auto", "manual", "manual-above-risk"]
 
 
 class PromoteSettings(BaseModel):
@@ -26,18 +29,21 @@ class PromoteSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    approval: Literal["auto", "manual", "manual-above-risk"] = Field(
-        default="auto",
-        description="Who promotes: the gates alone, a person, or a person where there is a risk.",
+    approval: Mode | None = Field(
+        default=None,
+        description="Who promotes. `auto`: the gates alone. `manual`: a person."
+        " `manual-above-risk`: a person for a first champion and after a warning. Default `auto`,"
+        " but `manual-above-risk` where corrections or feedback from users steer what is learnt.",
     )
     approval_hours: float = Field(
-        default=24, gt=0, description="How long a run waits for a person; then it is a no."
+        default=24,
+        gt=0,
+        description="How long a run waits for a person; then the promotion is rejected.",
     )
-    webhook: str | None = Field(
+    webhook: WebhookUrl | None = Field(
         default=None,
-        pattern=r"^https?://",
         description="A URL that gets `{event, model, version, previous, reason, at}` as JSON by"
-        " POST on every promotion and rollback.",
+        " POST on every promotion and rollback. A secret.",
     )
     rollback_on: tuple[str, ...] = Field(
         default=(),

@@ -197,7 +197,12 @@ def register(
     # The digest goes in with the version, in one call: a crash before it leaves no
     # version, a crash after it leaves one that the next attempt finds.
     entry = client.create_model_version(
-        name, logged.model_uri, run_id=run_id, tags={**tags, ADAPTER_TAG: adapter.digest}
+        name,
+        logged.model_uri,
+        run_id=run_id,
+        tags={**tags, ADAPTER_TAG: adapter.digest},
+        # A server looks whether this is the model of the URI.
+        model_id=logged.model_id,
     )
     return _version(entry, {})
 

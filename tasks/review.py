@@ -350,13 +350,16 @@ def _text(file: Path) -> str:
 # -- MLflow --------------------------------------------------------------------------
 
 
-def reviews_of(kept: Documents) -> Reviews:
+def reviews_of(kept: Documents, evaluation: Evaluation) -> Reviews:
     """What was said of these very answers so far; what was said of others no longer counts.
 
+    Args:
+        kept: the version's documents.
+        evaluation: theirs, with the answers.
+
     Raises:
-        RegistryError: the version has no evaluation, or what was said cannot be read.
+        RegistryError: what was said cannot be read.
     """
-    evaluation = kept.evaluation
     empty = Reviews(bar=evaluation.bar[0], answers=digest_of(compared(evaluation)))
     reviews = kept.parsed(REVIEW, Reviews) if REVIEW in kept.texts else empty
     return reviews if reviews.answers == empty.answers else empty

@@ -25,6 +25,7 @@ from data_contracts.disk import disk_errors
 from data_contracts.errors import EvergreenError
 from data_contracts.workspace import Workspace
 from tasks.log_records import logging_in_one_line
+from tasks.secrets import WITHOUT_SECRETS
 
 RETRY_SECONDS = [2.0, 8.0, 30.0]
 
@@ -89,7 +90,7 @@ def _input_digest(value: Any) -> Json:
     if isinstance(value, Workspace) or value is None:
         return None
     if isinstance(value, BaseModel):
-        return digest_json(_without_places(value.model_dump(mode="json")))
+        return digest_json(_without_places(value.model_dump(mode="json", context=WITHOUT_SECRETS)))
     if isinstance(value, tuple):
         return [_input_digest(part) for part in value]
     return digest_json(value)

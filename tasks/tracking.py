@@ -5,14 +5,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from data_contracts.databases import database_url, without_password
+from data_contracts.databases import database_url, hide_password, without_password
 from data_contracts.errors import RegistryError
 from data_contracts.snapshots import Snapshot
 from data_contracts.workspace import Workspace
 from tasks.home.opening import open_home
+from tasks.secrets import Address
 from tasks.services import MLFLOW, USER, login, login_at
 
 KEY_TAG = "evergreen.key"
@@ -23,15 +25,18 @@ class TrackingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    uri: str | None = Field(
+    uri: Address | None = Field(
         default=None,
-        description="Tracking and registry URI; default SQLite below EVERGREEN_HOME.",
+        description="Tracking and registry URI; default SQLite below EVERGREEN_HOME. A secret if"
+        " it holds a password.",
     )
     experiment: str = Field(default="evergreen", min_length=1, description="MLflow experiment.")
 
 
 def tracking_uri(settings: TrackingSettings, workspace: Workspace) -> str:
-    return database_url(settings.uri or f"sqlite:///{workspace.mlflow / 'mlflow.db'}")
+    """Raises ConfigError: it cannot be read where the setting says."""
+    file = f"sqlite:///{workspace.mlflow / 'mlflow.db'}"
+    return database_url(file if settings.uri is None else settings.uri.reveal("tracking.uri"))
 
 
 def artifact_location(uri: str, workspace: Workspace) -> str | None:
@@ -53,6 +58,7 @@ def connect(settings: TrackingSettings, workspace: Workspace) -> Any:
 
     Raises:
         RegistryError: the server or database cannot be reached.
+        ConfigError: its address cannot be read where the setting says.
         StackError: the home cannot be opened.
     """
     open_home(workspace)
@@ -61,11 +67,12 @@ def connect(settings: TrackingSettings, workspace: Workspace) -> Any:
     from sqlalchemy.exc import SQLAlchemyError
 
     workspace.mlflow.mkdir(parents=True, exist_ok=True)
-    uri = tracking_uri(settings, workspace)
+    given = tracking_uri(settings, workspace)
+    uri = _without_login(given)
     try:
         if _is_database(uri) and not uri.startswith("sqlite:"):
             _check_database(uri)
-        _log_in(uri, workspace)
+        _log_in(given, workspace)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
         client = mlflow.MlflowClient()
@@ -77,7 +84,7 @@ def connect(settings: TrackingSettings, workspace: Workspace) -> Any:
     except (MlflowException, SQLAlchemyError, ImportError) as error:
         raise RegistryError(
             f"MLflow at {without_password(uri)} cannot be used"
-            f" ({str(error).splitlines()[0][:160]})",
+            f" ({hide_password(str(error).splitlines()[0], given)[:160]})",
             "check tracking.uri, that the server is up, and that it is of this MLflow's version (a"
             " database of your own: back it up, then `mlflow db upgrade`)",
         ) from error
@@ -85,19 +92,48 @@ def connect(settings: TrackingSettings, workspace: Workspace) -> Any:
     return client
 
 
-def _log_in(uri: str, workspace: Workspace) -> None:
-    """Give MLflow's client, which takes it from the environment, the login of the home's server.
+def _without_login(uri: str) -> str:
+    """The URI without user and password, as MLflow prints it and hands it on to child processes.
 
-    No other server is sent it.
+    Raises:
+        RegistryError: it is no URI.
+    """
+    parts = _server(uri)
+    if parts is None:
+        return uri
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _log_in(uri: str, workspace: Workspace) -> None:
+    """Give MLflow's client, which takes it from the environment, the login that the URI holds, or
+    that of the home's server.
+
+    No other server is sent the latter.
     """
     user, password = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
-    if uri.startswith("http") and (own := login_at(workspace, uri)):
+    parts = _server(uri)
+    if parts and parts.username is not None:
+        os.environ[user] = unquote(parts.username)
+        os.environ[password] = unquote(parts.password or "")
+    elif parts and (own := login_at(workspace, uri)):
         os.environ[user] = own.user
         os.environ[password] = own.password.get_secret_value()
     elif os.environ.get(user) == USER:
         own = login(workspace, MLFLOW)
         if os.environ.get(password) == own.password.get_secret_value():
             del os.environ[user], os.environ[password]
+
+
+def _server(uri: str) -> SplitResult | None:
+    """The parts of a server's address; None of a database's."""
+    if not uri.lower().startswith(("http://", "https://")):
+        return None
+    try:
+        parts = urlsplit(uri)
+        _ = parts.port  # it raises where that is no number
+    except ValueError:  # its message may quote the password
+        raise RegistryError("tracking.uri is no URI", "correct it") from None
+    return parts
 
 
 def _check_database(uri: str) -> None:

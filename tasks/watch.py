@@ -10,6 +10,7 @@ from prefect import task
 from pyarrow import ArrowException
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from data_contracts import log_users
 from data_contracts.digests import digest_file, digest_json
 from data_contracts.errors import DataError, RowRejected
 from data_contracts.home_keys import ROWS, home_key, keyed_json
@@ -98,7 +99,8 @@ def keep_window_task(
     chosen, row_key = window.sample(settings.max_records), home_key(workspace, ROWS)
     records: list[Record] = []
     quarantined: list[QuarantinedRow] = []
-    read_now = (record for _, record in read(pending.files, chosen))
+    user_key = home_key(workspace, log_users.KEY)
+    read_now = (record for _, record in read(pending.files, chosen, user_key))
     for done, (record, clean) in enumerate(scrub_records(read_now, search, key), start=1):
         if isinstance(clean, RowRejected):
             quarantined.append(_quarantined(record, clean.rule, row_key))

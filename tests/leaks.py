@@ -4,7 +4,7 @@ import base64
 import gzip
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,16 @@ def forms(value: str) -> Iterator[bytes]:
         yield coded[(0, 2, 3)[offset] + 2 * bool(offset) : -4]
 
 
-NEEDLES = {form: value for value in PLANTED for form in forms(value)}
+def needles(values: Iterable[str]) -> dict[bytes, str]:
+    """{form: value} of all forms of the values."""
+    return {form: value for value in values for form in forms(value)}
 
 
-def leaks_in(content: bytes) -> set[str]:
-    return {value for needle, value in NEEDLES.items() if needle in content}
+NEEDLES = needles(PLANTED)
+
+
+def leaks_in(content: bytes, wanted: dict[bytes, str] = NEEDLES) -> set[str]:
+    return {value for needle, value in wanted.items() if needle in content}
 
 
 def content_of(path: Path) -> bytes:
@@ -65,11 +70,11 @@ def content_of(path: Path) -> bytes:
     return content
 
 
-def leaks(*folders: Path) -> dict[str, set[str]]:
+def leaks(*folders: Path, wanted: dict[bytes, str] = NEEDLES) -> dict[str, set[str]]:
     """{file: planted values in it} of all files below the folders."""
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     assert files
-    found = {str(path): leaks_in(content_of(path)) for path in files}
+    found = {str(path): leaks_in(content_of(path), wanted) for path in files}
     return {path: values for path, values in found.items() if values}
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from data_contracts.workspace import Workspace
 from flows import approval
-from flows.approval import Approval, Mode, Waiting
+from flows.approval import Approval, Waiting
+from tasks.promote import Mode, PromoteSettings
 from tests import authorized
 from tests.asking import REASON, gate, verdict
 from tests.browser import browser as browser
@@ -278,3 +279,21 @@ def test_a_retrain_waits_for_approval_before_it_promotes(
     assert report["verdict"]["decision"] == "promote"
     assert report["verdict"]["reason"].endswith("; approved by ada")
     assert report["promotion"]["champion"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("said", "is_steered", "mode"),
+    [
+        (None, False, "auto"),
+        (None, True, "manual-above-risk"),
+        ("auto", True, "auto"),
+        ("manual", False, "manual"),
+        ("manual", True, "manual"),
+        ("manual-above-risk", False, "manual-above-risk"),
+    ],
+)
+def test_what_users_steer_is_promoted_by_a_person_unless_told(
+    said: Mode | None, is_steered: bool, mode: Mode
+) -> None:
+    settings = PromoteSettings(approval=said)
+    assert approval.mode_of(settings, is_steered=is_steered) == mode

@@ -145,14 +145,19 @@ def test_that_nothing_is_served_is_told(
 
 def test_where_only_the_log_is_told_silence_is_not(register: Callable[..., None]) -> None:
     from prefect.automations import Automation
+    from prefect.blocks.webhook import Webhook
 
-    from flows.automations import SILENCE
+    from flows.automations import SILENCE, WEBHOOK_BLOCK
 
     register(NotifySettings(webhook="http://127.0.0.1:1/"))
     assert Automation.read(name=SILENCE)
+    assert Webhook.load(WEBHOOK_BLOCK).url.get_secret_value() == "http://127.0.0.1:1/"
     register(NotifySettings())
     with pytest.raises(ValueError, match=SILENCE):
         Automation.read(name=SILENCE)
+    # A secret that nobody needs any more is not kept.
+    with pytest.raises(ValueError, match=WEBHOOK_BLOCK):
+        Webhook.load(WEBHOOK_BLOCK)
 
 
 def test_a_zombie_is_marked_crashed_and_told(

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from data_contracts.errors import DataError, RowRejected
 from data_contracts.inference_logs import parse_inference_log
+from data_contracts.log_users import user_of
 from tasks import sources
 from tasks.logs import (
     CountedBefore,
@@ -30,6 +32,7 @@ from tests.logs import NOW, hour, log_row, write_log
 
 KEY = b"k" * 32
 SETTINGS = WatchSettings(min_records=30, max_records=50)
+KEY = b"of a home's users"
 
 
 def looked(
@@ -166,7 +169,7 @@ def test_a_bucket_of_hourly_files() -> None:
     assert not pending.quarantined
     windows, _ = cut(pending, SETTINGS, NOW)
     assert [len(window.entries) for window in windows] == [40, 40]
-    assert sum(1 for _ in read(pending.files, windows[1].entries)) == 40
+    assert sum(1 for _ in read(pending.files, windows[1].entries, KEY)) == 40
 
 
 def test_duplicates_late_and_known_records_are_told_apart(tmp_path: Path) -> None:
@@ -247,7 +250,7 @@ def test_only_the_last_request_of_a_conversation_counts(tmp_path: Path) -> None:
     pending = looked(tmp_path)
     windows, _ = cut(pending, SETTINGS, NOW)
     assert [(len(w.entries), len(w.conversations)) for w in windows] == [(105, 35)]
-    records = [record for _, record in read(pending.files, windows[0].conversations)]
+    records = [record for _, record in read(pending.files, windows[0].conversations, KEY)]
     assert {len(record.messages) for record in records} == {6}
 
 
@@ -258,6 +261,67 @@ def test_a_sample_is_stated_and_the_same_every_time(tmp_path: Path) -> None:
     assert len(chosen) == 50
     assert chosen == windows[0].sample(50)
     assert set(windows[0].sample(20)) <= set(chosen)
+
+
+def test_users_are_pseudonyms_of_one_home(tmp_path: Path) -> None:
+    rows = [{**row, "client_id": f"person{n % 3}"} for n, row in enumerate(hour(45, 3))]
+    write_log(tmp_path / "a.jsonl", rows)
+    pending = looked(tmp_path)
+    windows, _ = cut(pending, SETTINGS, NOW)
+    read_with = {
+        key: [record.served for _, record in read(pending.files, windows[0].entries, key)]
+        for key in (KEY, b"another home")
+    }
+    users = {key: {one.user for one in found if one} for key, found in read_with.items()}
+    assert all(len(names) == 3 for names in users.values())
+    assert not users[KEY] & users[b"another home"]
+    assert all(re.fullmatch("[0-9a-f]{16}", str(name)) for name in users[KEY])
+    assert "person" not in repr(read_with)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"client_id": "ann"},
+        {"user": "ann", "client_id": "an app"},
+        {"metadata": {"user_id": "ann"}, "client_id": "an app"},
+        {"request": {"user": "ann", "messages": []}},
+        {"request": {"safety_identifier": "ann", "user": "old", "messages": []}},
+        {"request": {"metadata": {"user_id": "ann"}}, "client_id": "an app"},
+        {"request": json.dumps({"user": "ann"})},
+        {"metadata": json.dumps({"userId": "ann"})},
+        {"user": "", "client_id": "ann"},
+        {"user": ["ann"], "client_id": "ann"},
+        {"user": True, "end_user": "ann"},
+    ],
+)
+def test_where_logs_name_the_user(more: dict[str, Any]) -> None:
+    row = {**log_row(1, "hi", "hello"), **{"client_id": None}, **more}
+    assert user_of(row, KEY) == user_of({"client_id": "ann"}, KEY)
+    assert user_of(row, KEY) is not None
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {},
+        {"user": None},
+        {"client_id": 1.5},
+        {"request": "{" * 100_000},
+        {"request": "[" * 100_000 + "]" * 100_000},
+        {"request": "\x00", "metadata": 7},
+        {"user": {"name": "ann"}},
+    ],
+)
+def test_rows_that_name_nobody(row: dict[str, Any]) -> None:
+    assert user_of(row, KEY) is None
+
+
+def test_odd_names_are_still_names() -> None:
+    odd = ["\ud800", "a" * 1_000_000, 7, 0, -1, "7", "\x1b[31m", " "]
+    found = [user_of({"user": name}, KEY) for name in odd]
+    assert all(re.fullmatch("[0-9a-f]{16}", str(name)) for name in found)
+    assert len(set(found)) == len(odd) - 1  # 7 and "7" are one
 
 
 def test_nothing_there_is_an_error(tmp_path: Path) -> None:

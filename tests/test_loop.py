@@ -8,19 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from data_contracts.workspace import Workspace
 from infra.local import serve_deployments
 from tasks import processes
-from tests.commands import evergreen, tiny_settings
+from tests.commands import assert_one_line_error, evergreen, tiny_settings
 from tests.digest_attack import attack_with
-from tests.leaks import PLANTED, leaks, plant
+from tests.leaks import PLANTED, leaks, needles, plant
 from tests.logs import log_row, write_log
 from tests.tiny import conversations, write_jsonl
 
+# Words of users, of answers and of ids that nothing but traffic has.
+PHRASES = ("my zorbulent", "the flemmish twiddlecork", "quibberish-id")
 
-def traffic(folder: Path) -> None:
-    """An hour of what the model knows, two of another topic."""
+
+def traffic(folder: Path, **more: Any) -> None:
+    """An hour of what the model knows, two of another topic with what is given on top."""
     start = int(time.time()) // 3600 * 3600
     known = [
         log_row(start - 4 * 3600 + n, row["messages"][0]["content"], row["messages"][1]["content"])
@@ -31,9 +35,11 @@ def traffic(folder: Path) -> None:
         rows = [
             log_row(
                 start - hours_ago * 3600 + n,
-                f"my {color} printer {n} does not print, {PLANTED[n % len(PLANTED)]}, what now?",
-                f"turn printer {n} off and on, then look at the {color} cable.",
+                f"{PHRASES[0]} {color} printer {n} does not print, {PLANTED[n % len(PLANTED)]}?",
+                f"turn {PHRASES[1]} {n} off and on, then look at the {color} cable.",
                 model_version="desk",
+                id=f"{PHRASES[2]}-{color}-{n}",
+                **more,
             )
             for n in range(80)
         ]
@@ -173,6 +179,13 @@ def test_drift_retrains_by_itself_exactly_once(
     assert leaks(home, Workspace.current().home) == {}
     attack = attack_with(PLANTED, tmp_path / "chats.jsonl", *(tmp_path / "logs").iterdir())
     assert attack.recovered_from(home, Workspace.current().home) == {}
+    # What users wrote is where it is deleted in its time: neither Prefect's database nor MLflow,
+    # which keep for ever what they are given, have a word of it.
+    words = needles(PHRASES)
+    assert set(leaks(home, wanted=words)) & {str(file) for file in (home / "snapshots").rglob("*")}
+    assert leaks(home / "mlflow", wanted=words) == {}
+    assert leaks(Workspace.current().home, wanted=words) == {}
+    assert any(f"{PHRASES[0]} red" in Path(w["page"]).read_text() for w in report["windows"])
 
     # What was counted is not counted again, nor asked for again, even if the key of digests of
     # records is lost and the files look new.
@@ -191,18 +204,42 @@ def test_drift_retrains_by_itself_exactly_once(
     forgot = evergreen(*watch, home=home, EVERGREEN_WATCH__RETENTION_DAYS="0.0000001")
     assert forgot.returncode == 0, forgot.stderr
     assert not window_folders(home)
+    # Then a word of it is only in what the retrain learnt from.
+    left = leaks(home, Workspace.current().home, wanted=words)
+    assert {Path(file).parent.name.split("-")[0] for file in left} == {"train", "holdout"}
+    assert set().union(*left.values()) == set(PHRASES[:2])  # and not under the logs' own ids
+    assert leaks(home, Workspace.current().home) == {}
+    # Everything that does not need it still works.
+    for command in (
+        ("models", "why", "2"),
+        ("models", "check", "2"),
+        ("export", "2", tmp_path / "e"),
+    ):
+        done = evergreen(*command, "--config", settings, home=home)
+        assert done.returncode == 0, done.stderr
+    reviewed = evergreen("review", "2", "--config", settings, home=home)
+    assert_one_line_error(reviewed, "answers of MLflow run", "watch.retention_days")
 
     # And back.
     back = evergreen("models", "rollback", "--config", settings, "--json", home=home)
     assert json.loads(back.stdout)["champion"] == "1", back.stderr
 
 
-def test_the_reconciler_starts_what_no_event_has(
+def warning_always(settings: Path) -> None:
+    """With a gate that warns of every challenger after drift."""
+    impossible = {"name": "never", "metric": "loss", "test": "superiority", "margin": 100.0}
+    tree = yaml.safe_load(settings.read_text("utf-8"))
+    tree["decide"]["gates"].append({**impossible, "severity": "warn", "when": "drift"})
+    settings.write_text(yaml.safe_dump(tree), "utf-8")
+
+
+def test_the_reconciler_starts_what_no_event_has_and_corrections_wait_for_a_person(
     home: Path, settings: Path, tmp_path: Path, prefect_api: str
 ) -> None:
+    warning_always(settings)
     first = evergreen("retrain", "--config", settings, home=home)
     assert first.returncode == 0, first.stderr[-3000:]
-    traffic(tmp_path / "logs")
+    traffic(tmp_path / "logs", feedback={"score": 0, "correction": "Buy another printer."})
     # No runner yet: whatever the event starts waits there for nobody.
     watched = evergreen(
         "watch", "--logs", tmp_path / "logs", "--config", settings, "--json", home=home
@@ -212,14 +249,21 @@ def test_the_reconciler_starts_what_no_event_has(
     workspace = Workspace(home=home)
     process = serve_deployments(workspace, prefect_api, settings)
     try:
+        from flows.approval import answer, waiting
         from flows.reconcile import reconcile
         from flows.settings import load_settings
 
         started = reconcile(load_settings(settings))
         assert len(started) == 1
+        # Users wrote what is learnt, and there is a warning: nobody set promote.approval.
+        model = "evergreen"
+        wait_for(lambda: [one for one in waiting() if one.model == model], 900)
+        (asks,) = (one for one in waiting() if one.model == model)
+        answer(str(asks.id), approve=True, name="Ada", comment="all are true")
         wait_for(lambda: ledger(home, settings, started[0])["state"] in ("finished", "failed"), 180)
         story = ledger(home, settings, started[0])
         assert story["state"] == "finished", story
+        assert "approved by Ada" in story["reason"]
         assert [event["state"] for event in story["history"]].count("started") == 1
     finally:
         os.environ["EVERGREEN_HOME"] = kept

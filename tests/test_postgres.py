@@ -18,6 +18,7 @@ from models.base import Base
 from tasks import registry, tracking
 from tasks.services import PREFECT, login
 from tests import authorized
+from tests.leaks import leaks, leaks_in, needles
 from tests.postgres import Postgres, execute
 from tests.postgres import postgres as postgres
 
@@ -135,6 +136,13 @@ def test_a_champion_is_kept_on_postgres(
     # Artifacts are below the workspace, not in ./mlruns.
     assert (workspace.mlflow / "artifacts").is_dir()
     assert not list(elsewhere.iterdir())
+    # The password that all of it went through was not written down.
+    wanted = needles([postgres.password])
+    assert leaks(workspace.home, wanted=wanted) == {}
+    tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+    for (table,) in execute(postgres, "mlflow", tables):
+        rows = execute(postgres, "mlflow", f'SELECT t::text FROM "{table}" t')  # noqa: S608
+        assert leaks_in(repr(rows).encode(), wanted) == set(), table
 
 
 def test_a_refused_connection_does_not_show_the_password(

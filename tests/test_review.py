@@ -20,6 +20,7 @@ from data_contracts.workspace import Workspace
 from flows.cli import app
 from tasks.decide import DecideSettings, decide
 from tasks.evaluate.measures import Evaluation, ModelScore, Sample
+from tasks.evaluate.samples import SAMPLES, save_samples, without_samples
 from tasks.registry import Version, find
 from tasks.review import (
     Item,
@@ -91,10 +92,11 @@ def champion(home: Workspace, monkeypatch: pytest.MonkeyPatch) -> Registry:
 
 def log(models: Registry, found: Evaluation) -> None:
     documents = {
-        "evaluation.json": found.model_dump(mode="json"),
+        "evaluation.json": without_samples(found).model_dump(mode="json"),
         "verdict.json": decide(found, DecideSettings()).model_dump(mode="json"),
     }
     log_results(models.client, models.run_id, documents=documents)
+    save_samples(found, models.run_id, models.workspace)
 
 
 def logged(models: Registry, name: str) -> Any:
@@ -309,6 +311,29 @@ def test_reviews_of_other_answers_do_not_count(champion: Registry, tmp_path: Pat
         options = ("--scores", scores, "--key", sheet / "key.json", "--reviewer", says, "--json")
         found = json.loads(review("1", *options))
     assert list(found["reviewers"]) == ["windy"]
+
+
+def test_answers_are_in_the_home_alone_and_for_a_time(champion: Registry, tmp_path: Path) -> None:
+    assert "warm" not in json.dumps(logged(champion, "evaluation.json"))
+    file = champion.workspace.runs / champion.run_id / SAMPLES
+    kept = file.read_text("utf-8")
+    file.unlink()
+    with pytest.raises(RegistryError, match="are not in .*watch.retention_days"):
+        review("champion", "--out", tmp_path / "none")
+    file.write_text("{", "utf-8")
+    with pytest.raises(RegistryError, match="are not in"):
+        review("champion", "--out", tmp_path / "none")
+    file.write_text(kept, "utf-8")
+    review("champion", "--out", tmp_path / "sheet")
+
+
+def test_answers_that_an_earlier_evergreen_gave_to_mlflow_are_read(
+    champion: Registry, tmp_path: Path
+) -> None:
+    old = {"evaluation.json": judged("windy").model_dump(mode="json")}
+    log_results(champion.client, champion.run_id, documents=old)
+    review("champion", "--out", tmp_path / "sheet")
+    assert "windy" in (tmp_path / "sheet" / "review.html").read_text("utf-8")
 
 
 def test_a_sheet_never_takes_the_place_of_another(champion: Registry, home: Workspace) -> None:

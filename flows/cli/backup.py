@@ -38,8 +38,8 @@ def backup(
 
     settings = load_settings(config)
     elsewhere = {
-        "the ledger": settings.ledger.url,
-        "MLflow": settings.tracking.uri,
+        "the ledger": settings.ledger.url and settings.ledger.url.reveal("ledger.url"),
+        "MLflow": settings.tracking.uri and settings.tracking.uri.reveal("tracking.uri"),
     }
     missing = [f"{what} at {without_password(at)}" for what, at in elsewhere.items() if at]
     with _megabytes("saving", quiet=as_json) as on_progress:

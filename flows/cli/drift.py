@@ -48,9 +48,11 @@ def watch(
     Example: `evergreen watch --logs /var/log/llm/`
     """
     api = PrefectApi(Workspace.current())
-    from flows.settings import load_settings
+    from flows.settings import load_settings, require_no_password
 
     settings = load_settings(config)
+    if logs is not None:
+        require_no_password(logs, "--logs")
     with api.running():
         from flows.watch import watch as flow
 

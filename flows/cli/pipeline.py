@@ -54,18 +54,18 @@ def config(
         bool, typer.Option("--markdown", help="The reference of all settings instead.")
     ] = False,
 ) -> None:
-    """Print the settings in force, as YAML that `--config` takes.
+    """Print the settings in force, as YAML that `--config` takes. Secrets are named, not shown.
 
     Example: `evergreen config > evergreen.yaml`
     """
     import yaml
 
-    from flows.settings import load_settings, reference
+    from flows.settings import load_settings, published, reference
 
     if markdown:
         print(reference())
         return
-    print(yaml.safe_dump(load_settings(config).model_dump(mode="json"), sort_keys=False), end="")
+    print(yaml.safe_dump(published(load_settings(config)), sort_keys=False), end="")
 
 
 def run_retrain(settings: "Settings", api: PrefectApi) -> "RetrainReport":
@@ -90,7 +90,7 @@ def run_flow(settings: "Settings") -> "RetrainReport":
 
 
 def show_summary(report: "RetrainReport") -> None:
-    from flows.report import gate_table, row_table, score_table
+    from flows.report import gate_table, new_data_table, row_table, score_table
     from tasks.scrub.report import found_tables
 
     show_table("Rows", row_table(report))
@@ -98,6 +98,8 @@ def show_summary(report: "RetrainReport") -> None:
     if report.quarantined:
         rows = [{"rule": rule, "rows": count} for rule, count in report.quarantined.items()]
         show_table("Quarantined, by the rule they broke", rows)
+    if report.new_data is not None:
+        show_table("New data, of traffic that drifted", new_data_table(report.new_data))
     for title, rows in found_tables(report.scrub).items():
         show_table(title, rows)
     if report.scrub.audit:

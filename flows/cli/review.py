@@ -52,6 +52,7 @@ def review(
         raise ConfigError("--scores and --key go together", "give both, or none for a new sheet")
     from flows.settings import load_settings
     from tasks.documents import documents
+    from tasks.evaluate.samples import with_samples
     from tasks.registry import find
     from tasks.review import read_key, read_scores, record, reviews_of
     from tasks.tracking import connect
@@ -60,7 +61,7 @@ def review(
     client: Any = connect(settings.tracking, Workspace.current())
     version = find(client, settings.name, which)
     kept = documents(client, version)
-    evaluation = kept.evaluation
+    evaluation = with_samples(kept.evaluation, version.run_id, Workspace.current())
     if scores is None or key is None:
         _write_sheet(version, evaluation, items, out, as_json=as_json)
         return
@@ -68,7 +69,7 @@ def review(
 
     opened = read_key(key, version, evaluation)
     scored = read_scores(scores, opened)
-    reviews = reviews_of(kept).add(reviewer or getpass.getuser(), scored, opened)
+    reviews = reviews_of(kept, evaluation).add(reviewer or getpass.getuser(), scored, opened)
     verdict = with_review(evaluation, reviews.measures, settings.decide, kept.verdict)
     record(client, version, reviews, verdict)
     _show(version, reviews, verdict, scored, as_json=as_json)

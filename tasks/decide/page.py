@@ -36,7 +36,7 @@ class Bar(BaseModel):
 
 
 def page(verdict: Verdict, evaluation: Evaluation, facts: Mapping[str, str]) -> str:
-    """One HTML file with everything in it.
+    """One HTML file with everything in it; sample answers if the evaluation has any.
 
     Args:
         facts: what else a reader wants to know of the run, in order.

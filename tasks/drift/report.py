@@ -54,7 +54,8 @@ def _plots(evidence: Evidence) -> dict[str, str]:
 
 
 def markdown(comparison: Comparison, about: Mapping[str, str]) -> str:
-    """The same facts without plots."""
+    """The same facts without plots, and without a word of any conversation: Prefect keeps what it
+    is given, the page is deleted with its window."""
     parts = [
         f"# {headline(comparison)}",
         comparison.reason[:1].upper() + comparison.reason[1:] + ".",
@@ -62,9 +63,6 @@ def markdown(comparison: Comparison, about: Mapping[str, str]) -> str:
         *(["## Tests", table(test_rows(comparison))] if comparison.tests else []),
         *(f"Not tested: {name} ({why})." for name, why in comparison.not_tested.items()),
     ]
-    if comparison.examples:
-        rows = [{"least like the reference": _short(one.text)} for one in comparison.examples]
-        parts += ["## Messages from the drifted region", table(rows)]
     return "\n\n".join(parts)
 
 

@@ -25,7 +25,7 @@ from models.lora import fuse
 from models.score import score, sum_by_id
 from models.template import ChatTemplate, Conversation, Dialogue, load_template
 from tasks.evaluate.answers import Pairs, quality, require_form
-from tasks.evaluate.cache import ItemCache
+from tasks.evaluate.cache import EVALUATIONS, ItemCache
 from tasks.evaluate.harness import HarnessSettings, harness, identity
 from tasks.evaluate.judge import JudgeSettings
 from tasks.evaluate.measures import Measure, Measures, MetricName, ModelScore, Sample
@@ -138,7 +138,7 @@ def evaluate(
     """
     require_form(settings.answer_format)
     loaded = Loaded(base, adapter)
-    cache = ItemCache(workspace.cache / "evaluations.db", loaded.digest, code_version(evaluate))
+    cache = ItemCache(workspace.cache / EVALUATIONS, loaded.digest, code_version(evaluate))
     measures: dict[str, dict[MetricName, Measures]] = {}
     samples: list[Sample] = []
     for name, snapshot in sets.conversations.items():

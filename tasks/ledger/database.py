@@ -29,11 +29,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from data_contracts.databases import database_url, without_password
+from data_contracts.databases import database_url, hide_password, without_password
 from data_contracts.errors import StackError
 from data_contracts.workspace import Workspace
 from tasks.home.opening import open_home
 from tasks.ledger.migrations import HEAD, UnknownRevision, upgrade
+from tasks.secrets import Address
 
 BUSY_SECONDS = 60
 
@@ -43,9 +44,10 @@ class LedgerSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str | None = Field(
+    url: Address | None = Field(
         default=None,
-        description="`postgresql://...` for a team; default SQLite below EVERGREEN_HOME.",
+        description="`postgresql://...` for a team; default SQLite below EVERGREEN_HOME. A secret"
+        " if it holds a password.",
     )
 
 
@@ -216,9 +218,11 @@ class Ledger:
     """An open ledger. Cheap to make; its tables are made or upgraded where that is needed."""
 
     def __init__(self, settings: LedgerSettings, workspace: Workspace) -> None:
-        """Raises StackError: the database cannot be used, or a later Evergreen has upgraded it."""
+        """Raises StackError: the database cannot be used, or a later Evergreen has upgraded it.
+        ConfigError: its URL cannot be read where the setting says."""
         open_home(workspace)
-        url = settings.url or f"sqlite:///{workspace.home / 'ledger.db'}"
+        file = f"sqlite:///{workspace.home / 'ledger.db'}"
+        url = file if settings.url is None else settings.url.reveal("ledger.url")
         try:
             self._engine = _engine(database_url(url))
             with self._engine.begin() as connection:
@@ -234,7 +238,7 @@ class Ledger:
         except (SQLAlchemyError, ImportError) as error:
             raise StackError(
                 f"the ledger at {without_password(url)} cannot be used"
-                f" ({str(error).splitlines()[0][:160]})",
+                f" ({hide_password(str(error).splitlines()[0], url)[:160]})",
                 "check ledger.url, and that the database is up",
             ) from error
 

@@ -337,17 +337,26 @@ def drifted(ledger: Ledger, request: Request) -> list[JudgedWindow]:
 def expired(ledger: Ledger, model: str, days: float) -> list[JudgedWindow]:
     """Windows that were judged more than `days` ago.
 
-    Those of a champion whose retrain has not come to an end are still needed.
+    Those of a champion whose retrain has not come to an end are still needed. One that was refused
+    for good has.
     """
     with ledger.transaction(model) as connection:
+        refused_for_now = (requests.c.state == "refused") & requests.c.retry_at.is_not(None)
         waiting = connection.scalars(
             select(requests.c.champion).where(
-                requests.c.model == model, requests.c.state.in_(["requested", "started", "refused"])
+                requests.c.model == model,
+                requests.c.state.in_(["requested", "started"]) | refused_for_now,
             )
         ).all()
         old = (windows.c.model == model) & (windows.c.judged_at < now() - timedelta(days=days))
         rows = connection.execute(select(windows).where(old, windows.c.champion.not_in(waiting)))
         return [JudgedWindow.model_validate(row) for row in rows]
+
+
+def every_window(ledger: Ledger) -> list[JudgedWindow]:
+    """All windows of all models."""
+    with ledger.transaction("") as connection:
+        return [JudgedWindow.model_validate(row) for row in connection.execute(select(windows))]
 
 
 def forget(ledger: Ledger, window: JudgedWindow) -> None:
