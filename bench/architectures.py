@@ -1,14 +1,16 @@
-"""Every causal language model that transformers knows, made tiny and trained: what works, and what not.
+"""Every causal language model that transformers knows, made tiny and trained: what works, what not.
 
     python -m bench.architectures [NAME...]
 
-Each is made from its own configuration class with small sizes and random weights, saved, loaded as a
-base, given an adapter, trained for two steps on two conversations (packed where the model allows
-it), saved, read back, compared with what was trained, and asked a question: with the product's own
-parts, in one process a model, without DeepSpeed. The last line is one JSON object.
+Each is made from its own configuration class with small sizes and random weights, saved, loaded as
+a base, given an adapter, trained for a few steps on two conversations (packed where the model
+allows it), saved, read back, compared with what was trained, and asked a question: with the
+product's own parts, in one process a model, without DeepSpeed. The last line is one JSON object.
 """
 
 import argparse
+import contextlib
+import importlib
 import json
 import multiprocessing
 import os
@@ -23,57 +25,37 @@ import torch
 
 from data_contracts.records import Message, Record
 
+OURS = ("models.adapters", "models.chat", "models.generate", "models.lora", "models.plan")
 SECONDS, BYTES = 240, 12 * 2**30
 VOCABULARY = 384
-SIZES: dict[str, Any] = {
-    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "embed_dim", "emb_dim"), 64),
-    **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers"), 2),
-    **dict.fromkeys(("decoder_layers", "num_encoder_layers", "num_decoder_layers"), 2),
-    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads"), 4),
-    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
-    **dict.fromkeys(("num_encoder_attention_heads", "num_decoder_attention_heads"), 4),
-    **dict.fromkeys(("num_key_value_heads", "num_kv_heads", "linear_num_key_heads"), 2),
-    **dict.fromkeys(("linear_num_value_heads", "swa_num_key_value_heads"), 2),
-    **dict.fromkeys(("swa_num_attention_heads",), 4),
-    **dict.fromkeys(("intermediate_size", "ffn_dim", "d_ff", "d_inner", "dff", "n_inner"), 128),
-    **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim", "ffn_hidden_size", "inner_dim"), 128),
-    **dict.fromkeys(("dense_intermediate_size", "shared_intermediate_size"), 128),
-    **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size"), 32),
-    **dict.fromkeys(("expert_ffn_hidden_size", "moe_shared_expert_intermediate_size"), 32),
-    **dict.fromkeys(("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"), 4),
-    **dict.fromkeys(("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_top_k"), 2),
-    **dict.fromkeys(("head_dim", "v_head_dim", "attention_head_dim", "linear_key_head_dim"), 16),
-    **dict.fromkeys(("linear_value_head_dim", "global_head_dim", "swa_head_dim"), 16),
-    **dict.fromkeys(("q_lora_rank", "kv_lora_rank", "dt_rank", "time_step_rank"), 16),
-    **dict.fromkeys(("qk_rope_head_dim", "qk_nope_head_dim"), 8),
-    **dict.fromkeys(("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx"), 512),
-    **dict.fromkeys(("context_length", "max_sequence_length", "seq_length"), 512),
-    **dict.fromkeys(("sliding_window", "window_size", "local_attention"), 64),
-    "vocab_size": VOCABULARY,
-    "n_group": 1,
-    "topk_group": 1,
-    "first_k_dense_replace": 1,
-    "hidden_size_per_layer_input": 16,
-    "vocab_size_per_layer_input": VOCABULARY,
-    "num_kv_shared_layers": 0,
-    "laurel_rank": 8,
-    "mamba_n_heads": 8,
-    "mamba_num_heads": 8,
-    "mamba_d_state": 16,
-    "mamba_d_head": 16,
-    "mamba_head_dim": 16,
-    "ssm_state_size": 16,
-    "state_size": 16,
-    "query_pre_attn_scalar": 16,
-    "rotary_dim": 8,
-    "lru_width": 64,
-    "embedding_size": 64,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 1,
-    "decoder_start_token_id": 0,
-}  # fmt: skip
+BY_SIZE: dict[int, str] = {
+    64: "hidden_size d_model n_embd dim embed_dim emb_dim embedding_size lru_width sliding_window"
+    " window_size local_attention",
+    2: "num_hidden_layers n_layer n_layers num_layers encoder_layers decoder_layers"
+    " num_encoder_layers num_decoder_layers num_key_value_heads num_kv_heads linear_num_key_heads"
+    " linear_num_value_heads swa_num_key_value_heads num_experts_per_tok num_experts_per_token"
+    " moe_k moe_top_k",
+    4: "num_attention_heads n_head n_heads num_heads encoder_attention_heads"
+    " decoder_attention_heads num_encoder_attention_heads num_decoder_attention_heads"
+    " swa_num_attention_heads num_local_experts num_experts n_routed_experts moe_num_experts",
+    128: "intermediate_size ffn_dim d_ff d_inner dff n_inner encoder_ffn_dim decoder_ffn_dim"
+    " ffn_hidden_size inner_dim dense_intermediate_size shared_intermediate_size",
+    32: "moe_intermediate_size shared_expert_intermediate_size expert_ffn_hidden_size"
+    " moe_shared_expert_intermediate_size",
+    16: "head_dim v_head_dim attention_head_dim linear_key_head_dim linear_value_head_dim"
+    " global_head_dim swa_head_dim q_lora_rank kv_lora_rank dt_rank time_step_rank mamba_d_state"
+    " mamba_d_head mamba_head_dim ssm_state_size state_size query_pre_attn_scalar"
+    " hidden_size_per_layer_input",
+    8: "qk_rope_head_dim qk_nope_head_dim laurel_rank mamba_n_heads mamba_num_heads rotary_dim",
+    512: "max_position_embeddings n_positions max_seq_len n_ctx context_length"
+    " max_sequence_length seq_length",
+    VOCABULARY: "vocab_size vocab_size_per_layer_input",
+    1: "n_group topk_group first_k_dense_replace bos_token_id eos_token_id",
+    0: "num_kv_shared_layers pad_token_id decoder_start_token_id",
+}
+SIZES = {name: size for size, names in BY_SIZE.items() for name in names.split()}
 SEEING = {"image_size": 28, "patch_size": 14, "num_channels": 3}
+LISTS = ("layer_types", "layers_block_type", "mlp_layer_types", "block_types")
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -81,35 +63,29 @@ TEMPLATE = (
 
 
 def tiny(config_class: Any, *, seeing: bool = False) -> Any:
-    """A small configuration: of all attributes that are sizes the small value, also in the parts."""
+    """A small configuration: of each attribute that is a size the small value, in parts too."""
     plain = config_class()
-    chosen: dict[str, Any] = {}
-    for name, value in SIZES.items():
-        if getattr(plain, name, None) is not None and not isinstance(
-            getattr(plain, name), list | tuple | dict
-        ):
-            chosen[name] = value
+    chosen: dict[str, Any] = {
+        name: size for name, size in SIZES.items() if isinstance(getattr(plain, name, None), int)
+    }
     if seeing:
         chosen |= {name: value for name, value in SEEING.items() if hasattr(plain, name)}
         chosen.pop("vocab_size", None)
-    for name, part in getattr(config_class, "sub_configs", {}).items():
+    for name in getattr(config_class, "sub_configs", ()):
         own = getattr(plain, name, None)
         if own is not None and hasattr(own, "to_dict"):
             text = "text" in name or "decoder" in name
             chosen[name] = tiny(type(own), seeing=not text).to_dict()
-    for name in ("layer_types", "layers_block_type", "mlp_layer_types", "block_types"):
+    for name in LISTS:
         kinds = getattr(plain, name, None)
         if isinstance(kinds, list | tuple) and len(kinds) >= 2:
-            first = list(dict.fromkeys(kinds))
-            chosen[name] = (first * 2)[:2]
+            chosen[name] = (list(dict.fromkeys(kinds)) * 2)[:2]
     return _made(config_class, chosen)
 
 
 def _made(config_class: Any, chosen: dict[str, Any]) -> Any:
     """With as many of the chosen sizes as the class takes together."""
-    lists = ("layer_types", "layers_block_type", "mlp_layer_types", "block_types")
-    without: tuple[tuple[str, ...], ...] = ((), lists, ("head_dim",), (*lists, "head_dim"))
-    for names in without:
+    for names in ((), LISTS, ("head_dim",), (*LISTS, "head_dim")):
         try:
             return config_class(**{k: v for k, v in chosen.items() if k not in names})
         except (TypeError, ValueError, AttributeError, KeyError):
@@ -129,7 +105,8 @@ def tokenizer() -> Any:
     )
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|end|>", pad_token="<|pad|>")
+    fast = PreTrainedTokenizerFast(tokenizer_object=made)
+    fast.pad_token, fast.eos_token = special[:2]
     fast.add_special_tokens({"additional_special_tokens": special[2:]})
     fast.chat_template = TEMPLATE
     return fast
@@ -260,13 +237,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="model types; default all")
     options = parser.parse_args()
-    import models.adapters
-    import models.generate
-    import models.lora
-    import models.objective  # noqa: F401 - imported once, before the children are forked
-
-    import peft  # noqa: F401 isort: skip
-
+    for needed in ("peft", "transformers.generation", *OURS):  # once, not in every child
+        importlib.import_module(needed)
     context = multiprocessing.get_context("fork")
     rows = []
     for name in options.names or list(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
@@ -278,10 +250,8 @@ def main() -> None:
             theirs.close()
             row = {"name": name, "result": "fails", "why": "it died or took too long"}
             if ours.poll(SECONDS):
-                try:
+                with contextlib.suppress(EOFError):
                     row = ours.recv()
-                except EOFError:
-                    pass
             child.kill()
             child.join()
         row["seconds"] = round(time.perf_counter() - began, 1)

@@ -6,11 +6,13 @@ encoding left out, with the reasons.
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.digests import digest_json
 from data_contracts.errors import TrainingError
+from models.base import Base, load_config
 from models.chat import TOO_LONG, EncodingReport, Example, encode_all
 from models.proof import prove
 from models.spec import FinetuneSpec
@@ -55,7 +57,7 @@ def write_encoding(spec: FinetuneSpec) -> Encoding:
 
     Raises:
         TrainingError: the proof failed, more conversations than `train.max_skipped` cannot be
-            learnt from, or none can.
+            learnt from, none can, or one has tokens that the model does not know.
         ModelError: there is no tokenizer with a chat template.
     """
     import numpy as np
@@ -65,6 +67,7 @@ def write_encoding(spec: FinetuneSpec) -> Encoding:
     proof = prove(template, spec.data.records(), base=spec.base.id)
     examples, report = encode_all(template, spec.data.records(), spec.recipe.max_length)
     require_learnable(report, spec.recipe.max_skipped)
+    require_known_tokens(examples, template.tokenizer, spec.base)
     encoding = Encoding(
         **{name: value for name, value in vars(report).items() if name in Encoding.model_fields},
         proven=proof.turns,
@@ -102,6 +105,18 @@ def require_learnable(report: EncodingReport, most: float) -> None:
             f" from: {reasons}",
             f"{fix}, or set train.max_skipped: {share + 0.005:.2f} to train without them",
         )
+
+
+def require_known_tokens(examples: Sequence[Example], tokenizer: Any, base: Base) -> None:
+    """Raises TrainingError: a conversation has a token for which the model has no embedding."""
+    vocabulary = int(load_config(base).get_text_config().vocab_size)
+    for example in examples:
+        if (token := max(example.input_ids)) >= vocabulary:
+            raise TrainingError(
+                f"the token {tokenizer.convert_ids_to_tokens(token)!r} in conversation {example.id}"
+                f" has id {token}, but the model has only {vocabulary} embeddings",
+                "use the tokenizer that the model was trained with, or resize its embeddings",
+            )
 
 
 def read_encoding(spec: FinetuneSpec) -> tuple[list[Example], Encoding]:

@@ -155,8 +155,6 @@ def finetune(spec_file: Path, store: Path | None = None) -> None:
     tokenizer = load_tokenizer(spec.base)
     encoded, encoding = read_encoding(spec)
     examples, validation = validation_split(encoded, spec.recipe.validation_share)
-    vocabulary = int(load_config(spec.base).get_text_config().vocab_size)
-    require_known_tokens(examples, tokenizer, vocabulary)
     try:
         job = prepare(spec, examples, tokenizer)
     except torch.OutOfMemoryError as error:
@@ -558,17 +556,6 @@ def agreed(value: int) -> int:
 def own_device() -> torch.device:
     """Where this rank's collectives find their tensors."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def require_known_tokens(examples: list[Example], tokenizer: Any, vocabulary: int) -> None:
-    """Raises TrainingError: a conversation has a token for which the model has no embedding."""
-    for example in examples:
-        if (token := max(example.input_ids)) >= vocabulary:
-            raise TrainingError(
-                f"the token {tokenizer.convert_ids_to_tokens(token)!r} in conversation {example.id}"
-                f" has id {token}, but the model has only {vocabulary} embeddings",
-                "use the tokenizer that the model was trained with, or resize its embeddings",
-            )
 
 
 def set_rate(optimizer: Any, rate: float) -> None:

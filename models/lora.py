@@ -71,11 +71,9 @@ def beside_language_model(model: Any) -> str | None:
 
 
 def without_adapter(model: Any, targets: str | tuple[str, ...]) -> str | None:
-    """A pattern for the names of modules that get no adapter, though they may be called as `targets`
-    are; None where there are none.
-
-    Besides what is no part of the language model, those are layers of state-space models that PEFT
-    refuses, which `all-linear` would ask for.
+    """A pattern for the names of modules that get no adapter, None where there are none: what is no
+    part of the language model, and layers of state-space models that PEFT refuses though
+    `all-linear` asks for them.
     """
     from peft import LoraConfig
     from peft.tuners.tuners_utils import _check_lora_target_modules_mamba

@@ -11,9 +11,9 @@ from typing import Any
 
 from data_contracts.errors import ConfigError, ModelError, TrainingError
 from data_contracts.records import Message
-from models.base import Base, load_config, load_tokenizer, settle_accelerator
-from models.chat import render
+from models.base import Base, load_config, settle_accelerator
 from models.spec import Recipe
+from models.template import ChatTemplate, Dialogue, TemplateRefusal, load_template
 
 PROBE = (Message(role="user", content="Hi"), Message(role="assistant", content="Hello"))
 
@@ -26,9 +26,10 @@ def check_model(base: Base, recipe: Recipe) -> None:
         ModelError: model and tokenizer do not belong together, or cannot be used.
         TrainingError: `train.target_modules` names no module of the model.
     """
-    config, tokenizer = load_config(base), load_tokenizer(base)
+    config, template = load_config(base), load_template(base)
+    tokenizer = template.tokenizer
     check_positions(base, {"train.max_length": recipe.max_length})
-    prompt = check_template(base, tokenizer)
+    prompt = check_template(base, template)
     model = weightless(config, base)
     rows = embedding_rows(config, model)
     check_vocabulary(
@@ -88,16 +89,16 @@ def check_positions(base: Base, lengths: Mapping[str, int]) -> None:
             )
 
 
-def check_template(base: Base, tokenizer: Any) -> str:
+def check_template(base: Base, template: ChatTemplate) -> str:
     """The rendering of a shortest conversation. Raises ModelError: there is none."""
     try:
-        text = render(tokenizer, PROBE)
-    except Exception as error:  # a template raises whatever its author wrote
+        text = template.prepare(Dialogue(PROBE)).text
+    except TemplateRefusal as refusal:
         raise ModelError(
             f"the chat template of {base.id} cannot render a question and its answer"
-            f" ({type(error).__name__}: {_first_line(error)})",
+            f" ({refusal.reason})",
             "mend chat_template.jinja in its folder",
-        ) from error
+        ) from refusal
     if PROBE[1].content not in text:
         raise ModelError(
             f"the chat template of {base.id} leaves out what the assistant says",

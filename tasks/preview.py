@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from jinja2 import TemplateError
 from pydantic import BaseModel, ConfigDict
 
 from data_contracts.errors import RowRejected
 from data_contracts.records import Record
 from models.chat import IGNORED, Example, encode
+from models.template import ChatTemplate, TemplateRefusal
 
 
 class Segment(BaseModel):
@@ -21,34 +21,53 @@ class Segment(BaseModel):
     learnt: bool
 
 
+class Lesson(BaseModel):
+    """What a model learns from at once: a conversation, or one up to one of its answers, where the
+    base model's template writes earlier turns otherwise once there are later ones."""
+
+    model_config = ConfigDict(frozen=True)
+
+    segments: tuple[Segment, ...]
+    tokens: int
+    learnt_tokens: int
+
+
 class Preview(BaseModel):
-    """One conversation as the base model's template renders it."""
+    """One conversation as the base model's template writes it; `changed` says how it was adapted
+    to the template, and what the template leaves out."""
 
     model_config = ConfigDict(frozen=True)
 
     id: str
-    segments: tuple[Segment, ...]
-    tokens: int
-    learnt_tokens: int
+    lessons: tuple[Lesson, ...]
+    changed: tuple[str, ...]
     cut_tokens: int
 
 
-def preview(tokenizer: Any, record: Record, max_length: int) -> Preview:
+def preview(template: ChatTemplate, record: Record, max_length: int) -> Preview:
     """Render and encode a scrubbed conversation as training does.
 
     Raises:
-        RowRejected: the template does not take it.
+        RowRejected: the template does not take it, or nothing of it is learnt.
     """
     try:
-        example, cut = encode(tokenizer, record.id, record.messages, max_length)
-    except TemplateError as error:
-        raise RowRejected(f"template: {error}") from None
+        examples, report = encode(template, record.id, record, max_length)
+    except TemplateRefusal as refusal:
+        raise RowRejected(f"template: {refusal.reason}") from None
+    for reason in report.skipped:
+        raise RowRejected(f"template: {reason}")
     return Preview(
         id=record.id,
-        segments=segments(tokenizer, example),
-        tokens=len(example.input_ids),
-        learnt_tokens=example.supervised,
-        cut_tokens=cut,
+        lessons=tuple(
+            Lesson(
+                segments=segments(template.tokenizer, example),
+                tokens=len(example.input_ids),
+                learnt_tokens=example.supervised,
+            )
+            for example in examples
+        ),
+        changed=tuple(sorted(report.changed)),
+        cut_tokens=report.tokens_cut,
     )
 
 

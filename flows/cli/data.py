@@ -242,7 +242,8 @@ def previews(
         DataError: there is none.
     """
     from data_contracts.policy import load_policy
-    from models.base import ModelSettings, load_tokenizer, resolve_base
+    from models.base import ModelSettings, resolve_base
+    from models.template import load_template
     from tasks.preview import preview
     from tasks.scrub.engine import Scrubber
 
@@ -254,7 +255,7 @@ def previews(
         detector = learned(bar, policy, settings.scrub, workspace)
         scrubber = Scrubber(policy, Path(detector.path) if detector else None)
         base = resolve_base(ModelSettings.model_validate(chosen), workspace.models)
-        tokenizer = load_tokenizer(base)
+        template = load_template(base)
     shown: list[Preview] = []
     refused: Counter[str] = Counter()
     for record in records:
@@ -262,7 +263,7 @@ def previews(
             break
         try:
             clean, _ = scrubber.record(record)
-            shown.append(preview(tokenizer, clean, settings.train.max_length))
+            shown.append(preview(template, clean, settings.train.max_length))
         except RowRejected as rejected:
             refused[rejected.rule] += 1
     if not shown:
@@ -272,13 +273,19 @@ def previews(
 
 
 def show_preview(shown: "Preview") -> None:
-    """A conversation with what is learnt in another colour."""
-    text = Text()
-    for segment in shown.segments:
-        text.append(segment.text, style="bold green" if segment.learnt else "dim")
+    """A conversation with what is learnt in another colour, example by example."""
     cut = f", {shown.cut_tokens} more are cut" if shown.cut_tokens else ""
-    console.rule(Text(f"{shown.id}: {shown.learnt_tokens} of {shown.tokens} tokens learnt{cut}"))
-    console.print(text)
+    count = len(shown.lessons)
+    for number, lesson in enumerate(shown.lessons, start=1):
+        text = Text()
+        for segment in lesson.segments:
+            text.append(segment.text, style="bold green" if segment.learnt else "dim")
+        part = f" (example {number} of {count})" if count > 1 else ""
+        learnt = f"{lesson.learnt_tokens} of {lesson.tokens} tokens learnt"
+        console.rule(Text(f"{shown.id}{part}: {learnt}{cut}"))
+        console.print(text)
+    for change in shown.changed:
+        console.print(f"Note: {change}")
 
 
 def write_rows(tables: "Iterable[pa.Table]", output: Path) -> None:
