@@ -1,9 +1,11 @@
 """`evergreen up` as a process of its own."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,17 @@ from infra.local import is_free
 from tests.commands import command, environment, evergreen
 
 SECONDS = 300
+FLOW = """
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+@flow(name="noted", flow_run_name="a run that noted")
+def noted():
+    create_markdown_artifact("# Seen after login", key="seen-after-login")
+
+if __name__ == "__main__":
+    noted()
+"""
 USUAL = 4200
 
 
@@ -72,6 +85,16 @@ def up(home: Path, *options: str, **env: str) -> Iterator[Stack]:
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=120)
+
+
+def run_flow(stack: Stack) -> Path:
+    """A run with an artifact, made by a script of the user's."""
+    script = stack.home.parent / "noted.py"
+    script.write_text(FLOW, encoding="utf-8")
+    env = {**os.environ, "EVERGREEN_HOME": str(stack.home), **stack.shell()}
+    done = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return script
 
 
 @contextmanager

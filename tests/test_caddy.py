@@ -190,7 +190,9 @@ def prefect_routes() -> list[tuple[str, str]]:
 
 def filled(path: str) -> str:
     """The path with an id in each place for one."""
-    return "/".join(str(uuid4()) if part[:1] in "{<" else part for part in path.split("/"))
+    return "/".join(
+        str(uuid4()) if part.startswith(("{", "<")) else part for part in path.split("/")
+    )
 
 
 def test_caddy_accepts_the_file_as_the_container_has_it(people: Path, tmp_path: Path) -> None:
@@ -229,8 +231,8 @@ def test_what_each_may_do_with_prefect(
                 allowed.add((method, path))
     gets = {(method, path) for method, path in prefect_routes if method == "GET"}
     secrets = {one for one in gets if "block_documents" in one[1]}
-    assert len(gets) > 50
-    assert len(secrets) == 4
+    assert len(gets) >= 50
+    assert len(secrets) == 3
     posts = {("POST", path) for path in MAY_POST.get(role or "", ())}
     assert posts <= set(prefect_routes)
     expected: set[tuple[str, str]] = set()
@@ -275,12 +277,8 @@ def test_what_each_may_do_with_mlflow(caddy: Caddy, user: str | None) -> None:
     endings = {path.rsplit("/", 1)[-1] for method, path in allowed if method != "GET"}
     assert endings <= {"search", "search-datasets", "graphql"}
     assert ("GET", "/") in allowed
-    acting = {path for _, path in allowed if re_acts(path)}
-    assert not acting
-
-
-def re_acts(path: str) -> bool:
-    return any(part in path for part in ("/assistant/", "/gateway", "/jobs"))
+    acts = ("/assistant/", "/gateway/", "gateway-proxy", "/jobs")
+    assert not [path for _, path in allowed if any(part in path for part in acts)]
 
 
 @pytest.mark.parametrize("path", ["/api", "/api/flows", "//api/flows", "/%61pi/flows", "/API/x"])

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -35,8 +36,16 @@ from tasks import tracking
 from tasks.services import PREFECT, Running, login_at, record_services, running_services
 from tests import authorized
 from tests.commands import assert_one_line_error, evergreen
-from tests.stack import USUAL, Stack, processes_below, running_as, taken, up, without_prefect
+from tests.stack import (
+    Stack,
+    processes_below,
+    run_flow,
+    running_as,
+    up,
+    without_prefect,
+)
 
+ROOT = Path(__file__).parents[1]
 # Keys that flows need and servers do not.
 KEYS = {
     "EVERGREEN_SCRUB_KEY": "a-scrub-key-that-nobody-sees",
@@ -52,31 +61,14 @@ KEYS = {
     "LCD_SECRET": "a-secret-that-nobody-sees",
 }
 
-FLOW = """
-from prefect import flow
-from prefect.artifacts import create_markdown_artifact
-
-@flow(name="noted")
-def noted():
-    create_markdown_artifact("# Seen after login", key="seen-after-login")
-
-noted()
-"""
-
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """All of it, where somebody else has Prefect's usual port, and a run with an artifact."""
+    """All of it, started where keys are in the environment, and a run with an artifact."""
     home = tmp_path_factory.mktemp("servers") / "home"
-    with taken(USUAL), up(home, "--mlflow-port", str(free_port()), **KEYS) as running:
-        assert urlsplit(running.prefect).port != USUAL
-        script = home.parent / "noted.py"
-        script.write_text(FLOW, encoding="utf-8")
-        environment = {**os.environ, "EVERGREEN_HOME": str(home), **running.shell()}
-        done = subprocess.run(
-            [sys.executable, str(script)], env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
+    ports = ("--prefect-port", str(free_port()), "--mlflow-port", str(free_port()))
+    with up(home, *ports, **KEYS) as running:
+        run_flow(running)
         yield running
 
 
@@ -379,10 +371,28 @@ def test_prefects_and_mlflows_commands_and_workers_log_in(stack: Stack, tmp_path
         return done.stdout + done.stderr
 
     assert "retrain/retrain" in run("prefect", "deployment", "ls")
-    run("prefect", "work-pool", "create", "here", "--type", "process")
+    template = str(ROOT / "infra/work_pool.json")
+    run(
+        *("prefect", "work-pool", "create", "here", "--type", "process"),
+        "--base-job-template",
+        template,
+    )
+    deploy = ("prefect", "deploy", "noted.py:noted", "--name", "here", "--pool", "here")
+    shutil.copy(run_flow(stack), tmp_path)
+    run("prefect", "--no-prompt", *deploy[1:])
+    # Who may start a run is not to choose what the worker runs.
+    chosen = [f"command=touch {tmp_path / 'pwned'}", f"env.PATH={tmp_path}"]
+    options = [option for one in chosen for option in ("--job-variable", one)]
+    run("prefect", "deployment", "run", "noted/here", *options)
     worker = run("prefect", "worker", "start", "--pool", "here", "--run-once")
-    assert "started!" in worker
     assert "auth" not in worker.lower()
+    (done,) = authorized.post(
+        f"{stack.prefect}/api/flow_runs/filter",
+        json={"work_pools": {"name": {"any_": ["here"]}}},
+        login=stack.auth_string(),
+    ).json()
+    assert done["state_type"] == "COMPLETED", worker
+    assert not (tmp_path / "pwned").exists()
     assert "Default" in run("mlflow", "experiments", "search")
 
 
