@@ -4,6 +4,7 @@
 |---|---|---|
 | 1 | 0.1.0 | no `format.json`; absolute paths; permissions as the umask said |
 | 2 | after 0.1.0 | `format.json`; paths relative to the home; readable by its owner only |
+| 3 | | digests of raw text under keys of the home |
 """
 
 import json
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data_contracts.errors import StackError
 
-FORMAT = 2
+FORMAT = 3
 FILE = "format.json"
 # Beside it while a migration is at work, or after one that was cut off.
 UNFINISHED = "migration.json"

@@ -173,7 +173,7 @@ def test_a_new_home_says_what_it_is(workspace: Workspace) -> None:
 
 def test_a_new_ledger_revision_is_a_new_format() -> None:
     """So that no ledger is changed before its home was copied."""
-    assert {1: "0001", 2: "0002"}[FORMAT] == migrations.HEAD
+    assert {1: "0001", 2: "0002", 3: "0003"}[FORMAT] == migrations.HEAD
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,9 @@ def test_the_home_of_the_first_release_is_migrated_and_all_of_it_is_used(
     (old.home / "models").chmod(0o777)
     listed = in_folder(old.home.parent, "models", "list", "--json")
     assert listed.returncode == 0, listed.stderr
-    told = [line for line in listed.stderr.splitlines() if "migrated from format 1 to 2" in line]
+    told = [
+        line for line in listed.stderr.splitlines() if f"migrated from format 1 to {FORMAT}" in line
+    ]
     assert len(told) == 1
     (copied,) = (old.home / migration.COPIES).iterdir()
     assert str(copied) in told[0]
@@ -258,6 +260,8 @@ def test_only_what_changes_is_copied_and_the_copy_is_the_home_as_it_was(old: Wor
     assert {Path(name).suffix for name in kept} == {".db", ".json", ""}
     assert not any("snapshots" in name or "safetensors" in name for name in kept)
     after = contents(old.home)
+    # A copy of digests that can be turned back is not kept.
+    tables = {name: without_digests(dump) for name, dump in tables.items()}
     changed = {name for name in before if after.get(name) != before[name]}
     # Stored results of the first release name places too; its code's results are not used again.
     assert {name for name in changed if not name.startswith("prefect/storage/")} <= kept
@@ -265,6 +269,31 @@ def test_only_what_changes_is_copied_and_the_copy_is_the_home_as_it_was(old: Wor
         if name in before:
             assert (copied / name).read_bytes() == before[name]
     assert dumps(copied) == tables
+
+
+def without_digests(dump: str) -> str:
+    lines = dump.split("\n")
+    return "\n".join(line for line in lines if not line.startswith('INSERT INTO "evergreen_seen"'))
+
+
+def test_digests_without_a_key_are_nowhere_after_a_migration(old: Workspace) -> None:
+    """Not in free pages either, nor in what the databases keep beside them."""
+    ledger = old.home / "ledger.db"
+    digests = [row[0] for row in rows(ledger, "SELECT digest FROM evergreen_seen")]
+    newest = rows(ledger, "SELECT model, max(end) FROM evergreen_windows GROUP BY model")
+    assert len(digests) > 100
+    shard = old.cache / "scrub" / "00112233.parquet"
+    shard.parent.mkdir(parents=True)
+    shard.write_bytes(digests[0])
+    open_home(old)
+    assert not shard.parent.exists()
+    files = [file for file in old.home.rglob("*") if ".db" in file.name]
+    assert len(files) > 4
+    for file in files:
+        content = file.read_bytes()
+        assert not any(digest in content for digest in digests), file
+    opened = Ledger(LedgerSettings(), old)
+    assert [("evergreen", episodes.take_key(opened, "evergreen", "new"))] == newest
 
 
 def failing(step: str) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ import typer
 
 from data_contracts.databases import without_password
 from data_contracts.workspace import Workspace
-from flows.cli.output import JsonFlag, advance, console, progress, show_json
+from flows.cli.output import JsonFlag, advance, bold, console, progress, show_json
 from flows.cli.pipeline import ConfigOption
 
 MB = 2**20
@@ -57,10 +57,11 @@ def backup(
     for reason, count in saved.left_out.items():
         console.print(f"left out: {count} files, {reason}", soft_wrap=True)
     for what in missing:
-        console.print(f"[bold]not in it:[/bold] {what}; save it with its own tools", soft_wrap=True)
+        console.print(bold("not in it:"), f"{what}; save it with its own tools", soft_wrap=True)
     if saved.holds_keys:
         console.print(
-            "[bold]It holds the keys of this home:[/bold] keep it as secret as the home itself.",
+            bold("It holds the keys of this home:"),
+            "keep it as secret as the home itself.",
             soft_wrap=True,
         )
 

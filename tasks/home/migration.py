@@ -6,6 +6,7 @@
 | tables | the ledger's by its own revisions, MLflow's by `mlflow db upgrade` |
 | paths | absolute ones below the home become relative to it; MLflow's become its present place |
 | permissions | those of others are taken away |
+| digests | those of raw text without a key are deleted: in the ledger, in its copy, in the cache |
 
 A migration that is cut off is taken back to its copy when the home is next opened, and done again.
 """
@@ -30,6 +31,9 @@ from tasks.home.relocation import ARTIFACTS, recorded_place, relocate
 from tasks.ledger import migrations
 
 COPIES = "backups"
+# From this format on digests of raw text are keyed. Those of log records are in a table of theirs.
+KEYED = 3
+SEEN = "evergreen_seen"
 # What 0.1.0 keeps with a version that names places: the base, and the snapshots.
 DOCUMENTS = ("base.json", "holdout.json", "train.json")
 
@@ -73,6 +77,14 @@ def migrate(workspace: Workspace, found: HomeFormat | None) -> Path:
             f" ({_first_line(error)})",
             "correct the cause and run this again",
         ) from error
+    try:
+        _delete_plain_digests(workspace, copied)
+    except (OSError, sqlite3.Error) as error:
+        raise StackError(
+            f"{copied} holds digests that can be turned back, and cannot be changed"
+            f" ({_first_line(error)})",
+            "correct the cause and run this again",
+        ) from error
     (workspace.home / UNFINISHED).unlink()
     return copied
 
@@ -97,6 +109,8 @@ def take_back(workspace: Workspace) -> None:
                     databases.put_back(source, target)
                 else:
                     _replace(source, target)
+        if not is_taken_back:
+            _delete_plain_digests(workspace, copied)
         file.unlink()
         if is_taken_back:  # the next attempt makes a copy of its own
             shutil.rmtree(copied, ignore_errors=True)
@@ -106,6 +120,22 @@ def take_back(workspace: Workspace) -> None:
             f" ({_first_line(error)})",
             f"restore a backup of this home, or what is in {workspace.home / COPIES}",
         ) from error
+
+
+def _delete_plain_digests(workspace: Workspace, copied: Path) -> None:
+    """What was kept of raw text before format 3 can be turned back by trying texts: it is not kept
+    a while longer in a copy, nor in a cache that finds nothing any more."""
+    before = HomeFormat.read(copied)
+    if before is not None and before.format >= KEYED:
+        return
+    shutil.rmtree(workspace.cache / "scrub", ignore_errors=True)
+    file = copied / databases.ledger_file(workspace).relative_to(workspace.home)
+    if not file.is_file():
+        return
+    with databases.writing(file) as connection:
+        connection.execute("PRAGMA secure_delete=ON")
+        if databases.columns(connection, SEEN):
+            connection.execute(f"DELETE FROM {SEEN}")  # noqa: S608 - a constant
 
 
 def _copy_first(workspace: Workspace, found: HomeFormat | None) -> Path:

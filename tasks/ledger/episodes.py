@@ -126,6 +126,8 @@ def take_key(ledger: Ledger, model: str, fingerprint: str) -> int | None:
         if before is not None and before.fingerprint == fingerprint:
             return None if before.since is None else int(before.since)
         since = _counted_until(connection, model)
+        if before is not None and before.since is not None:
+            since = max(since or before.since, before.since)
         connection.execute(delete(seen).where(seen.c.model == model))
         connection.execute(delete(log_keys).where(mine))
         connection.execute(

@@ -8,7 +8,7 @@ from importlib import resources
 
 from sqlalchemy import Connection, inspect, text
 
-HEAD = "0002"
+HEAD = "0003"
 TABLE = "evergreen_revision"
 # Ledgers of Evergreen 0.1.0 have the first revision's tables and do not say so.
 UNMARKED = "0001"
