@@ -188,7 +188,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "messages": ("role", "content", "reasoning"),
     "tool_calls": ("name", "arguments"),
-    "served": tuple(name for name in Served.model_fields if name != "correction"),
+    "served": tuple(name for name in Served.model_fields if name not in ("correction", "user")),
 }
 
 
@@ -215,7 +215,7 @@ def rows_of(record: Record) -> dict[str, list[dict[str, Any]]]:
             for message in messages
             for call in message.tool_calls
         ],
-        "served": [] if served is None else [served.model_dump(exclude={"correction"})],
+        "served": [] if served is None else [served.model_dump(exclude={"correction", "user"})],
     }
 
 
