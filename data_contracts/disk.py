@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_contracts.errors import DiskError, EvergreenError
+from data_contracts.errors import DiskError, EvergreenError, StackError
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 # SQLite says the third; Rust's libraries (safetensors, tokenizers) say the fourth.
@@ -50,12 +50,16 @@ def disk_error(error: BaseException, home: Path) -> DiskError | None:
     """
     if (named := named_disk_error(error, home)) is not None:
         return named
-    return None if isinstance(error, EvergreenError) else unwritable(home)
+    if isinstance(error, EvergreenError) and not isinstance(error, StackError):
+        return None
+    if isinstance(error, StackError) and "disk" in error.fix:
+        return None
+    return unwritable(home)  # a service that did not start says nothing of it
 
 
 def named_disk_error(error: BaseException, home: Path) -> DiskError | None:
     """As `disk_error`, from what the error and those that led to it say alone."""
-    if isinstance(error, EvergreenError) and "disk" in str(error):
+    if isinstance(error, EvergreenError) and "disk" in error.fix:
         return error if isinstance(error, DiskError) else None
     for one in _causes(error):
         if isinstance(one, DiskError):

@@ -24,9 +24,17 @@ from flows.cli import WITHOUT_HOME, app, run
 from models import checkpoints
 from models.spec import ADAPTER, CHECKPOINTS, LOG, METRICS, Phase, StepMetrics
 from tasks.train import Event, TrainSettings, train
-from tests.commands import assert_one_line_error
+from tests.commands import (
+    TINY,
+    assert_one_line_error,
+    command,
+    environment,
+    evergreen,
+    tiny_settings,
+)
 from tests.disks import Disk, mounted
 from tests.jobs import job
+from tests.tiny import conversations, write_jsonl
 
 
 @pytest.fixture
@@ -198,14 +206,15 @@ def says(text: str) -> Callable[[Event], bool]:
     return lambda event: isinstance(event, Phase) and event.text == text
 
 
-MOMENTS: dict[str, tuple[Callable[[Event], bool], int]] = {
-    "at the first line of the log": (says("starting the processes"), 0),
-    "amid the log": (says("starting the processes"), 4096),
-    "before the first checkpoint": (is_step(4), 0),
-    "amid a checkpoint": (is_step(9), 50_000),
-    "at the first adapter": (says("saving the adapter of step 12"), 0),
-    "amid the last adapter": (says("saving the adapter of step 24"), 30_000),
-    "at the metrics": (says("saving the adapter"), 0),
+# When the disk fills up, how much room is left then, and the checkpoint that was written before.
+MOMENTS: dict[str, tuple[Callable[[Event], bool], int, int | None]] = {
+    "at the first line of the log": (says("starting the processes"), 0, None),
+    "amid the log": (says("starting the processes"), 4096, None),
+    "before the first checkpoint": (is_step(4), 0, None),
+    "amid a checkpoint": (is_step(9), 50_000, 5),
+    "at the first adapter": (says("saving the adapter of step 12"), 0, 10),
+    "amid the last adapter": (says("saving the adapter of step 24"), 30_000, 20),
+    "at the metrics": (says("saving the adapter"), 0, 20),
 }
 
 
@@ -232,7 +241,7 @@ def test_a_disk_that_fills_up_in_training(
 ) -> None:
     spec = job(tmp_path / "job", tiny_model, SETTINGS)
     spec = spec.model_copy(update={"output": str(disk.path / "run")})
-    comes, room = MOMENTS[moment]
+    comes, room, written = MOMENTS[moment]
     losses: dict[int, float] = {}
     note = noting(losses)
 
@@ -247,12 +256,10 @@ def test_a_disk_that_fills_up_in_training(
     assert "\n" not in str(caught.value)
     assert half_written(spec.output_path) == []
     assert not (spec.output_path / METRICS).exists()
-    reached = max(losses, default=0)
 
     disk.make_room()
     trained = train(spec, SETTINGS, note)
-    resumed = trained.metrics.resumed_from
-    assert sum(resumed) >= (reached - 1) // 5 * 5 - 5 * ("checkpoint" in moment), (resumed, reached)
+    assert trained.metrics.resumed_from == (() if written is None else (written,))
     assert losses == pytest.approx(undisturbed, rel=1e-5)
     assert half_written(spec.output_path) == []
 
@@ -366,3 +373,55 @@ def test_a_home_that_belongs_to_somebody_else(
     monkeypatch.setattr(os, "access", lambda *_: False)
     done = called(monkeypatch, capsys, "status")
     assert_one_line_error(done, "may not be written", "EVERGREEN_HOME")
+
+
+# -- a retrain -----------------------------------------------------------------------
+
+# The disk fills up when this line shows up.
+LINES = (
+    "Task run 'ingest' - Finished",
+    "Task run 'scrub' - Finished",
+    "train: starting DeepSpeed",
+    "Task run 'train' - Finished",
+    "Task run 'evaluate base' - Finished",
+)
+
+
+def retrained(settings: Path, disk: Disk, line: str | None) -> tuple[int, list[str]]:
+    """The exit code and the log of a retrain during which the disk fills up at a line."""
+    process = subprocess.Popen(
+        command("retrain", "--config", settings),
+        env=environment(disk.path, PREFECT_API_URL=""),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log = []
+    assert process.stderr is not None
+    for logged in process.stderr:
+        log.append(logged)
+        if line is not None and line in logged:
+            disk.fill()
+    return process.wait(), log
+
+
+def test_a_disk_that_fills_up_amid_a_retrain(disk: Disk, tiny_model: Path, tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "chats.jsonl", conversations(60))
+    train = {**TINY["train"], "processes": 1, "max_steps": 20}
+    settings = tiny_settings(tmp_path, tiny_model, data={"sources": [str(data)]}, train=train)
+    for line in LINES:
+        code, log = retrained(settings, disk, line)
+        said = "".join(log)
+        assert any(line in logged for logged in log), said[-3000:]
+        assert code == 1, said[-3000:]
+        assert "Traceback" not in said
+        errors = [logged for logged in log if logged.startswith("error: ")]
+        assert len(errors) == 1, said[-3000:]
+        assert "disk" in errors[0]
+        assert len(log) < 60, said
+        assert not list((disk.path / "snapshots").glob(".partial-*"))
+        disk.make_room()
+    code, log = retrained(settings, disk, None)
+    assert code == 0, "".join(log)[-3000:]
+    versions = json.loads(evergreen("models", "list", "--json", home=disk.path).stdout)
+    assert [(one["version"], one["aliases"]) for one in versions] == [("1", ["champion"])]
