@@ -30,8 +30,17 @@ def partial_folder(root: Path | None) -> Path:
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Make a finished folder visible under its own name, in one step."""
+    """Make a finished folder visible under its own name, in one step.
+
+    An earlier one of that name, the same content or damaged, makes way for it and is removed.
+    """
+    if not final.exists():
+        partial.rename(final)
+        return
+    aside = partial_folder(final.parent)
+    final.rename(aside / "earlier")
     partial.rename(final)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_whole(file: Path, text: str) -> None:

@@ -288,7 +288,6 @@ class SnapshotWriter:
     def _publish(self, name: str) -> None:
         target = f"{self._root.rstrip('/')}/{name}"
         if self._local:
-            shutil.rmtree(target, ignore_errors=True)  # the same content, or a damaged copy of it
             publish(self._folder, Path(target))
             return
         for shard in (*self._shards, Shard(name=QUARANTINE, rows=0, bytes=0, sha256="")):

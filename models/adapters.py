@@ -49,7 +49,7 @@ def save_adapter(model: Any, folder: Path, base: Base) -> None:
     """Write a (gathered) PEFT model's adapter and where it belongs, then check what was written."""
     model.save_pretrained(folder, safe_serialization=True)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's template of a model card, unfilled
-    _sort_config(folder / CONFIG)
+    _settle_config(folder / CONFIG, base)
     origin = Origin(
         base_id=base.id, base_digest=base.digest, tokenizer_digest=base.tokenizer_digest
     )
@@ -57,9 +57,11 @@ def save_adapter(model: Any, folder: Path, base: Base) -> None:
     check_tensors(folder)
 
 
-def _sort_config(file: Path) -> None:
-    """PEFT writes sets in any order; sorted, the same adapter has the same digest."""
+def _settle_config(file: Path, base: Base) -> None:
+    """Give the same adapter the same digest wherever it is trained: PEFT writes sets in any order,
+    and the folder that the base was in."""
     config = json.loads(file.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base.id
     if isinstance(config["target_modules"], list):
         config["target_modules"].sort()
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

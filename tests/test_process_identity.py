@@ -128,6 +128,15 @@ def test_a_finished_folder_has_its_name_and_is_its_owners(tmp_path: Path) -> Non
     assert (tmp_path / "final").stat().st_mode & 0o077 == 0
 
 
+def test_an_earlier_folder_of_the_name_makes_way(tmp_path: Path) -> None:
+    for number in (1, 2):
+        made = partial_folder(tmp_path)
+        (made / f"file-{number}").touch()
+        publish(made, tmp_path / "final")
+    assert [path.name for path in (tmp_path / "final").iterdir()] == ["file-2"]
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
 def test_what_a_dead_process_left_goes_and_what_a_live_one_writes_stays(tmp_path: Path) -> None:
     dead, alive = start(WRITER, str(tmp_path)), start(WRITER, str(tmp_path))
     left, kept = said(dead), said(alive)

@@ -1,8 +1,9 @@
 """A home in one file, made while it is used, and a home made from such a file.
 
 A backup is the home as of the moment its databases were copied: ledger and registry together, while
-no promotion can move, then whatever files there were by then. What was written later, or is being
-written, is left out: nothing in the databases needs it. The file is a tar compressed with zstd:
+no promotion can move, then the files. What is given its name when it is whole (snapshots, models,
+keys) is taken as it is found; of the rest, what was written after that moment, or is being written,
+is left out: nothing in the databases needs it. The file is a tar compressed with zstd:
 `backup.json` first, `checksums.json` last, regular files between them.
 """
 
@@ -37,6 +38,10 @@ from tasks.home.opening import LOCK
 from tasks.home.relocation import SERVICES
 
 HEADER, CHECKSUMS = "backup.json", "checksums.json"
+# Folders of the home in which everything is whole once it has its name, also when it is made again.
+PUBLISHED = ("snapshots", "models", "keys")
+# Folders of the home that hold folders of files that belong together, and how far down those are.
+UNITS = {"windows": 3, "data_docs": 2, "runs": 2}
 # Files up to this size are read whole before they are written, so that none is torn.
 WHOLE_BYTES = 64 * 2**20
 
@@ -74,7 +79,10 @@ class Saved(BaseModel):
 
 
 class Source(BaseModel):
-    """A file to save: its name in the backup, and where its content is."""
+    """A file to save: its name in the backup, and where its content is.
+
+    It is not whole if it was written at `until`, in nanoseconds since 1970, or later.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -82,6 +90,7 @@ class Source(BaseModel):
     path: Path
     bytes: int
     mode: int
+    until: int | None = None
 
 
 def back_up(
@@ -122,7 +131,7 @@ def back_up(
         )
         partial = Path(scratch) / "backup"
         with _archive(partial) as archive:
-            sums = _write(archive, header, sources, moment, on_progress)
+            sums = _write(archive, header, sources, on_progress)
         left_out[HALF] += sum(digest is None for digest in sums.values())
         _require_new(workspace, file)  # nobody else has made one meanwhile
         partial.rename(file)
@@ -187,10 +196,10 @@ def _copy_databases(workspace: Workspace, scratch: Path) -> tuple[list[Source], 
         marker.unlink()
 
 
-def _source(name: str, path: Path) -> Source:
+def _source(name: str, path: Path, until: int | None = None) -> Source:
     found = path.stat()
     mode = 0o700 if found.st_mode & stat.S_IXUSR else 0o600
-    return Source(name=name, path=path, bytes=found.st_size, mode=mode)
+    return Source(name=name, path=path, bytes=found.st_size, mode=mode, until=until)
 
 
 def _sources(
@@ -203,17 +212,31 @@ def _sources(
         for file in databases.existing(workspace)
         for end in ("", *databases.SIDE_FILES)
     }
+    sources, torn = [], set[Path]()
     for path in _files(home, left_out):
         if path in copied:
             continue
         name = path.relative_to(home)
+        until = None if name.parts[0] in PUBLISHED else moment
         reason = _reason_to_leave_out(home, name, without_models=without_models)
         if reason is None:
-            reason = _reason_not_to_read(home, path, moment)
-        if reason is not None:
-            left_out[reason] += 1
+            reason = _reason_not_to_read(home, path, until)
+        if reason is None:
+            sources.append(_source(name.as_posix(), path, until))
+            continue
+        left_out[reason] += 1
+        if reason == HALF:
+            torn.add(_unit(name))
+    for source in sources:
+        if _unit(Path(source.name)) in torn:
+            left_out[HALF] += 1
         else:
-            yield _source(name.as_posix(), path)
+            yield source
+
+
+def _unit(name: Path) -> Path:
+    """What a file belongs to: it is saved with all of that, or not at all."""
+    return Path(*name.parts[: UNITS.get(name.parts[0], len(name.parts))])
 
 
 def _files(home: Path, left_out: Counter[str]) -> Iterator[Path]:
@@ -251,7 +274,7 @@ def _reason_to_leave_out(home: Path, name: Path, *, without_models: bool) -> str
     return HALF if last.endswith(".partial") else None
 
 
-def _reason_not_to_read(home: Path, path: Path, moment: int) -> str | None:
+def _reason_not_to_read(home: Path, path: Path, until: int | None) -> str | None:
     """What the file itself says."""
     try:
         found = path.stat()
@@ -263,7 +286,7 @@ def _reason_not_to_read(home: Path, path: Path, moment: int) -> str | None:
         return OUTSIDE
     if not stat.S_ISREG(found.st_mode):
         return AGAIN  # a socket or the like
-    return HALF if found.st_mtime_ns >= moment else None
+    return HALF if until is not None and found.st_mtime_ns >= until else None
 
 
 @contextmanager
@@ -283,7 +306,6 @@ def _write(
     archive: tarfile.TarFile,
     header: Header,
     sources: list[Source],
-    moment: int,
     on_progress: Progress,
 ) -> dict[str, str | None]:
     """Write everything; {name: sha256}, None where a file changed while it was read."""
@@ -292,7 +314,7 @@ def _write(
     done = 0
     for source in sources:
         on_progress(done, header.bytes)
-        sums[source.name] = _add_file(archive, source, moment)
+        sums[source.name] = _add_file(archive, source)
         done += source.bytes
     on_progress(done, header.bytes)
     _add(archive, CHECKSUMS, json.dumps(sums, indent=0, sort_keys=True).encode())
@@ -305,15 +327,15 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes, mode: int = 0o600)
     archive.addfile(entry, io.BytesIO(content))
 
 
-def _add_file(archive: tarfile.TarFile, source: Source, moment: int) -> str | None:
+def _add_file(archive: tarfile.TarFile, source: Source) -> str | None:
     try:
-        file = source.path.open("rb")
+        file = _open(source)
     except FileNotFoundError:
         return None  # deleted since: whoever deleted it does not need it
     with file:
         if source.bytes <= WHOLE_BYTES:
             content = file.read(source.bytes)
-            if len(content) < source.bytes or _changed(file, source, moment):
+            if len(content) < source.bytes or _is_changed(file, source):
                 return None
             _add(archive, source.name, content, source.mode)
             return hashlib.sha256(content).hexdigest()
@@ -321,13 +343,28 @@ def _add_file(archive: tarfile.TarFile, source: Source, moment: int) -> str | No
         entry.size, entry.mode = source.bytes, source.mode
         reading = _Hashing(file)
         archive.addfile(entry, reading)
-        is_sound = reading.is_whole and not _changed(file, source, moment)
+        is_sound = reading.is_whole and not _is_changed(file, source)
         return reading.digest.hexdigest() if is_sound else None
 
 
-def _changed(file: IO[bytes], source: Source, moment: int) -> bool:
+def _open(source: Source) -> IO[bytes]:
+    """Open a file, also one that is gone for a moment, as it is just being published again.
+
+    Raises:
+        FileNotFoundError: it is gone for good.
+    """
+    for _ in range(40 if source.until is None else 0):
+        try:
+            return source.path.open("rb")
+        except FileNotFoundError:
+            time.sleep(0.05)
+    return source.path.open("rb")
+
+
+def _is_changed(file: IO[bytes], source: Source) -> bool:
     found = os.fstat(file.fileno())
-    return found.st_size != source.bytes or found.st_mtime_ns >= moment
+    is_later = source.until is not None and found.st_mtime_ns >= source.until
+    return is_later or found.st_size != source.bytes
 
 
 class _Hashing:
