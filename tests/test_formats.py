@@ -376,7 +376,13 @@ def test_odd_optional_fields_are_unknown_and_the_row_stays() -> None:
         "parallel_tool_calls": "perhaps",
         "messages": [
             {"role": "user", "content": "a", "name": {"first": "b"}},
-            {"role": "assistant", "content": "c", "reasoning": 7, "tool_calls": None},
+            {
+                "role": "assistant",
+                "content": "c",
+                "reasoning": 7,
+                "refusal": True,
+                "tool_calls": None,
+            },
         ],
     }
     reading = read_row(row, source="s", position=4)
@@ -389,6 +395,7 @@ def test_odd_optional_fields_are_unknown_and_the_row_stays() -> None:
         "parallel_tool_calls",
         "messages.name",
         "messages.reasoning",
+        "messages.refusal",
     }
 
 
@@ -563,3 +570,21 @@ def test_the_rows_that_the_documentation_shows_are_read() -> None:
     assert len(found) > 15
     assert all(one.record.messages[-1].role == "assistant" for one in found)
     assert Readings.total(one.readings for one in found).unread == {"messages.content.signature": 1}
+
+
+def test_what_pandas_writes_for_missing_says_nothing() -> None:
+    nan = float("nan")
+    row = {"instruction": "a", "input": nan, "output": "b", "system": nan, "history": nan}
+    reading = read_row({**row, "tools": nan, "label": nan}, source="s", position=0)
+    assert turns(reading.record) == ["user: a", "assistant: b"]
+    assert (reading.readings.unread, reading.readings.unknown) == ({}, {})
+    reading = read_row({**row, "input": 7}, source="s", position=0)
+    assert reading.readings.unknown == {"input": 1}
+
+
+def test_parts_of_a_system_prompt_are_read_as_those_of_a_turn() -> None:
+    parts = [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]
+    row = {"system": parts, "messages": [{"role": "user", "content": "a"}]}
+    reading = read_row(row, source="s", position=0)
+    assert turns(reading.record) == ["system: Be brief.", "user: a"]
+    assert reading.readings.unread == {"messages.content.cache_control": 1}

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_contracts.contract import load_contract
 from data_contracts.findings import Finding
 from data_contracts.formats import parse_record
 from data_contracts.home_keys import passing_key
@@ -18,6 +19,8 @@ from tasks.ingest import IngestSettings, Source, ingest
 from tasks.scrub import BuiltDetector, Scrubbed, ScrubSettings, scrub
 from tasks.scrub.engine import Scrubber, scrub_record
 from tasks.scrub.json_text import json_values, within
+from tasks.split import SplitSettings, split
+from tasks.validate import ValidateSettings, validate
 from tests.leaks import PLANTED, leaks, leaks_in
 from tests.tiny import write_jsonl
 
@@ -98,6 +101,9 @@ def test_no_byte_of_planted_data_is_left_anywhere(tmp_path: Path, workspace: Wor
     rows = [everywhere(value, number) for number, value in enumerate(PLANTED)]
     result = scrubbed(rows, tmp_path, workspace)
     assert result.report.account.rows_out == len(rows)
+    validated = validate(result.snapshot, load_contract(), ValidateSettings(), workspace)
+    parts = split(validated.snapshot, SplitSettings(min_holdout=2), workspace)
+    assert parts.train.account.rows_out + parts.holdout.account.rows_out == len(rows)
     assert leaks(workspace.home) == {}
     assert not leaks_in(result.report.model_dump_json().encode())
     for record in result.snapshot.records():

@@ -198,7 +198,7 @@ def _with_system(fields: Fields, messages: tuple[Message, ...]) -> tuple[Message
     value = fields.take(*SYSTEM)
     if is_empty(value):
         return messages
-    content = parse_message({"role": "system", "content": value}).content
+    content = read_turn({"role": "system", "content": value}, fields.notes)[0].content
     if not content.strip():
         return messages
     if not messages or messages[0].role != "system":

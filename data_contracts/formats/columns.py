@@ -152,7 +152,10 @@ def _asked(fields: Fields) -> tuple[Message, ...]:
     else:
         text = plain_text(question)
         more = fields.take(*INPUTS) if name == "instruction" else None
-        if isinstance(more, str) and more.strip():
+        if not isinstance(more, str):
+            if not is_empty(more):
+                fields.unknown("input")
+        elif more.strip():
             text = f"{text}\n\n{more}"
         turns = (Message(role="user", content=text),)
     return (*_history(fields), *turns)

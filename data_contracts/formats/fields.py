@@ -4,6 +4,7 @@ A reader takes the fields it knows from a `Fields`; whatever is left when it clo
 unread. So no list of harmless columns exists that could miss one that matters.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -129,8 +130,10 @@ class Fields:
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a field says nothing: null, or an empty text, list or object."""
-    return value is None or (hasattr(value, "__len__") and len(value) == 0)
+    """Whether a field says nothing: null, pandas' NaN, or an empty text, list or object."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return True
+    return hasattr(value, "__len__") and len(value) == 0
 
 
 def is_list(value: Any) -> bool:

@@ -91,8 +91,11 @@ def _read_call(call: Mapping[str, Any], notes: Notes) -> ToolCall:
     name = function.take("name")
     if not isinstance(name, str) or not name:
         raise RowRejected("messages.tool_calls: a call without a name")
+    if not is_empty(identifier) and not isinstance(identifier, str | int):
+        fields.unknown("id")
+        identifier = None
     made = ToolCall(
-        id=str(identifier) if isinstance(identifier, str | int) and identifier != "" else None,
+        id=None if is_empty(identifier) else str(identifier),
         name=name,
         arguments=_arguments(function.take(*ARGUMENTS)),
     )

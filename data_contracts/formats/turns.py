@@ -27,6 +27,7 @@ ROLES = {
     "developer": "developer",
     **dict.fromkeys(("user", "human", "prompter"), "user"),
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "chatbot", "model", "ai"), "assistant"),
+    **dict.fromkeys(("bing", "bard"), "assistant"),
     **dict.fromkeys(("tool", "function", "observation", "ipython"), "tool"),
     **dict.fromkeys(("tool_response", "function_response", "tool_result"), "tool"),
     **dict.fromkeys(("function_call", "tool_call"), CALL),
@@ -126,12 +127,12 @@ def _messages(fields: Fields) -> list[Message]:
     spoken.calls += read_calls(fields.take("function_call"), fields.notes)
     for name in REASONING_FIELDS:
         spoken.reasoning += _reasoning(fields, name)
-    if isinstance(refusal := fields.take("refusal"), str) and refusal:
+    if refusal := _text(fields, "refusal"):
         spoken.refusals.append(refusal)
     message = spoken.message(
         role,
-        name=_short_text(fields, "name"),
-        tool_call_id=_short_text(fields, "tool_call_id"),
+        name=_text(fields, "name"),
+        tool_call_id=_text(fields, "tool_call_id"),
         learnt=_is_learnt(fields, role),
     )
     says_nothing = not (spoken.texts or spoken.calls or spoken.refusals or spoken.reasoning)
@@ -218,7 +219,7 @@ def _tool_result(fields: Fields, kind: str, notes: Notes) -> Message:
     if kind == "functionResponse":
         fields = Fields(fields.take(kind), notes, "messages.content.functionResponse.")
         answer = json.dumps(fields.take("response"), ensure_ascii=False, default=str)
-        message = Message(role="tool", name=_short_text(fields, "name"), content=answer)
+        message = Message(role="tool", name=_text(fields, "name"), content=answer)
         fields.close()
         return message
     inner = Spoken()
@@ -227,7 +228,7 @@ def _tool_result(fields: Fields, kind: str, notes: Notes) -> Message:
     return Message(
         role="tool",
         content="\n".join(inner.texts),
-        tool_call_id=_short_text(fields, "tool_use_id"),
+        tool_call_id=_text(fields, "tool_use_id"),
     )
 
 
@@ -252,7 +253,7 @@ def _reasoning(fields: Fields, name: str) -> Iterator[str]:
             fields.unknown(name)
 
 
-def _short_text(fields: Fields, name: str) -> str | None:
+def _text(fields: Fields, name: str) -> str | None:
     value = fields.take(name)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -269,7 +270,8 @@ def _is_learnt(fields: Fields, role: str) -> bool:
     """Whether no field excludes the turn from training; the exclusion is noted."""
     excluded_by = None
     for name in LEARNT_FIELDS:
-        if is_empty(value := fields.peek(name)):
+        value = fields.peek(name)
+        if is_empty(value) and not isinstance(value, float):
             continue
         choice = as_choice(value)
         if name == "loss" and not isinstance(value, bool):

@@ -165,7 +165,7 @@ class Scrubbing:
         found = self._found(kind, text)
         if kind == "call id":
             return self._call_id(text) if found or normalised(text) in self._known else text
-        return self._without(text, found, whole=kind == "name")
+        return self._without(text, found, whole=kind in ("name", "function name"))
 
     def _without(self, text: str, found: Sequence[Finding], *, whole: bool) -> str:
         entity = self._known.get(normalised(text)) if whole else None
