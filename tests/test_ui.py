@@ -52,8 +52,8 @@ def sees_everything(browser: "Browser", stack: Stack, ui: str) -> None:
         login=stack.auth_string(),
     ).json()
     # As `get_flow_run_ui_url` has it, or as one who clicks finds it.
-    page.goto(f"{stack.prefect}/{'v2/runs' if ui else 'flow-runs'}/flow-run/{run['id']}")
-    page.get_by_role("tab", name="Artifacts").click()
+    path = "v2/runs/flow-run/{}?tab=Artifacts" if ui else "flow-runs/flow-run/{}?tab=Artifacts"
+    page.goto(f"{stack.prefect}/{path.format(run['id'])}")
     page.get_by_text("Seen after login").or_(page.get_by_text("seen-after-login")).first.wait_for()
     assert "Can't connect" not in page.content()
     ours = (stack.prefect, "data:", "blob:")
