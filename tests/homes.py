@@ -56,13 +56,9 @@ def modes(home: Path) -> dict[str, str]:
 
 
 def touched(trace: Path, place: Path) -> list[str]:
-    """Lines of an strace log in which a call names `place` or something in it, and finds it."""
+    """Lines of an strace log in which a call names `place` or something in it, found or not."""
     named = re.compile(rf'"{re.escape(str(place))}(?=["/])')
-    return [
-        line
-        for line in trace.read_text(errors="replace").splitlines()
-        if named.search(line) and " = -1 " not in line
-    ]
+    return [line for line in trace.read_text(errors="replace").splitlines() if named.search(line)]
 
 
 def rows(database: Path, query: str) -> list[Any]:
