@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from data_contracts.code_version import project_version
 from data_contracts.errors import DataError
+from data_contracts.formats import Readings
 from data_contracts.snapshots import RowAccount, Snapshot
 from models.adapters import Adapter
 from models.base import Base
@@ -168,6 +169,7 @@ class Lineage(BaseModel):
     contract: str
     contract_version: str
     scrub: Scrubbing
+    readings: Readings = Readings()
     evaluation_sets: dict[str, str]
     training: Training
     cost: Cost
@@ -253,6 +255,7 @@ def lineage(
             key=scrubbed.get("key", ""),
             leak=Leak.of(run.scrub.audit) if run.scrub.audit else None,
         ),
+        readings=run.scrub.readings,
         evaluation_sets=run.evaluation.sets,
         training=Training(
             **training.model_dump(include=set(Training.model_fields)),

@@ -14,6 +14,7 @@ from huggingface_hub import ModelCard
 from typer.testing import CliRunner
 
 from data_contracts.errors import RegistryError
+from data_contracts.formats import Readings
 from data_contracts.records import Message, Record
 from data_contracts.snapshots import RowAccount, write_records
 from data_contracts.workspace import Workspace
@@ -126,6 +127,10 @@ def led(workspace: Workspace, parts: Split, evaluation: Evaluation, base: Base =
     report = ScrubReport(
         account=RowAccount(rows_in=40, rows_out=40), policy_digest="p" * 64, findings={},
         quarantined={}, labelled={}, covered={},
+        readings=Readings(
+            formats={"OpenAI chat": 30, "Alpaca": 10}, unlearnt={"weight: 0": 7},
+            unread={"customer_segment": 40},
+        ),
         audit=Audit(records=400, planted={"PERSON": 400}, replaced={"PERSON": 396}),
     )  # fmt: skip
     return lineage(
@@ -229,6 +234,9 @@ def test_the_card_is_one_that_the_hub_reads(
     assert "| safety | all |" in card.text
     assert "stops the promotion" in card.text
     assert "1.0% (95% interval" in card.text
+    assert "formats of the rows: OpenAI chat (30), Alpaca (10)\n" in card.text
+    assert "answers in them that were not learnt: weight: 0 (7)\n" in card.text
+    assert "customer_segment" not in card.text  # a stranger need not know what else the rows say
     assert "40 red-team prompts" in card.text
     assert 'from_pretrained("org/base", revision="v1", dtype="bfloat16")' in card.text
     for digest in (come_from.adapter, parts.train.digest, come_from.code.digest):

@@ -90,7 +90,7 @@ def test_rows_balance(run: Run) -> None:
     assert report["listing_rows"] == 160 + len(BROKEN) + len(PLANTED) + PII_ROWS
     out = report["train_rows"] + report["holdout_rows"]
     quarantined = report["scrub"]["account"]["quarantined"]
-    quarantined += report["validate_account"]["quarantined"]
+    quarantined += report["validate_account"]["quarantined"] + sum(report["set_aside"].values())
     assert report["listing_rows"] == out + quarantined + report["scrub"]["account"]["duplicates"]
 
 

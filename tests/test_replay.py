@@ -105,6 +105,18 @@ def test_nothing_to_learn_says_why(workspace: Workspace) -> None:
         replay([], [window], "bot", SETTINGS, workspace)
 
 
+def test_an_answer_that_is_not_to_be_learnt_is_left_out_unless_corrected() -> None:
+    asked, answer = record(1).messages
+    cut = record(1, Served(model_version="desk", feedback=1.0)).model_copy(
+        update={"messages": (asked, answer.model_copy(update={"learnt": False}))}
+    )
+    assert learn(cut, "bot", SETTINGS) == "answers that are not to be learnt"
+    corrected = cut.model_copy(update={"served": Served(model_version="desk", correction="better")})
+    lesson = learn(corrected, "bot", SETTINGS)
+    assert isinstance(lesson, Record)
+    assert lesson.teaches
+
+
 # -- what users may contribute -------------------------------------------------------
 
 

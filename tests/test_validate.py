@@ -15,6 +15,7 @@ from data_contracts.records import Message, Record, ToolCall
 from data_contracts.snapshots import write_records
 from data_contracts.workspace import Workspace
 from flows.cli import run as run_command
+from tasks.evaluate.stage import first_exchange
 from tasks.split import SplitSettings, split
 from tasks.validate import check
 from tests.tiny import conversations, write_jsonl
@@ -209,3 +210,11 @@ def test_what_teaches_nothing_is_set_aside_with_the_reason(workspace: Workspace)
     plain = write_records(str(workspace.snapshots), "validate", rows, parent=None, provenance={})
     same = split(plain, SplitSettings(), workspace)
     assert [r.id for r in same.holdout.records()] == [r.id for r in parts.holdout.records()]
+
+
+def test_a_model_is_measured_by_answers_that_are_to_be_learnt() -> None:
+    bad = Message(role="assistant", content="Nonsense.", learnt=False)
+    prompt, given = first_exchange((ASKED, bad, ASKED, CALL)) or ((), "")
+    assert prompt == (ASKED, bad, ASKED)
+    assert given == "f({})"  # a call is an answer
+    assert first_exchange((ASKED, bad)) is None
