@@ -56,6 +56,7 @@ RECORD_SCHEMA = pa.schema(
                     ("latency_ms", pa.float64()),
                     ("feedback", pa.float64()),
                     ("correction", pa.string()),
+                    ("finish_reason", pa.string()),
                 ]
             ),
         ),

@@ -1,5 +1,6 @@
 """What one retrain did, as data, as Markdown for the Prefect UI, and as tables."""
 
+from collections import Counter
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -30,6 +31,8 @@ class RetrainReport(BaseModel):
     flow_run_url: str
     request: Request
     listing_rows: int
+    left_out: dict[str, int] = {}
+    passed_over: dict[str, str] = {}
     scrub: ScrubReport
     validate_account: RowAccount
     validate_quarantined: dict[str, int]
@@ -161,6 +164,8 @@ def as_markdown(report: RetrainReport) -> str:
         "## Rows",
         table(row_table(report)),
         _counts("Quarantined, by rule", report.quarantined),
+        _counts("Not learnt of the traffic that drifted", report.left_out),
+        _counts("Files passed over, by reason", dict(Counter(report.passed_over.values()))),
         "## Scrub",
         f"{report.scrub.audit}." if report.scrub.audit else "",
         *(f"**{title}**\n\n{table(rows)}" for title, rows in found_tables(report.scrub).items()),

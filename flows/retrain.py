@@ -116,7 +116,8 @@ def run(
     policy = load_policy(settings.scrub.policy)
     contract = load_contract(settings.contract.path)
     remove_abandoned(workspace.snapshots)
-    listing = ingest_task(data_of(settings, held, champion, workspace))
+    data, left_out = data_of(settings, held, champion, workspace)
+    listing = ingest_task(data)
     detector = detector_task(policy, settings.scrub.detector, workspace)
     key = fingerprint(secret_key(policy))
     scrubbed = scrub_task(listing, policy, detector, settings.scrub, workspace, key)
@@ -151,6 +152,8 @@ def run(
         flow_run_url=str(flow_run.get_flow_run_ui_url() or ""),
         request=request,
         listing_rows=listing.rows_in,
+        left_out=left_out,
+        passed_over=listing.passed_over,
         scrub=scrubbed.report,
         validate_account=validated.snapshot.account,
         validate_quarantined=validated.quarantined,
@@ -180,21 +183,23 @@ def data_of(
     held: Held,
     champion: registry.LoadedVersion | None,
     workspace: Workspace,
-) -> IngestSettings:
+) -> tuple[IngestSettings, dict[str, int]]:
     """Which data to train on: the configured sources, or after drift old and new data.
+
+    Returns:
+        (the sources, {what of the traffic is not learnt: conversations})
 
     Raises:
         RegistryError: the champion does not say what it was trained on.
     """
     request = held.claim.request
     if request.trigger != "drift" or champion is None:
-        return settings.data
+        return settings.data, {}
     windows = tuple(window.data for window in drifted(held.ledger, request))
     replayed = replay_task(trained_on(champion), windows, settings.name, settings.replay, workspace)
     parts = [part for part in (replayed.old, replayed.new) if part.account.rows_out]
-    return IngestSettings(
-        sources=tuple(Source(path=part.path) for part in parts), seed=settings.data.seed
-    )
+    sources = tuple(Source(path=part.path) for part in parts)
+    return IngestSettings(sources=sources, seed=settings.data.seed), replayed.told
 
 
 def rolled_back(

@@ -67,12 +67,13 @@ class Taken(BaseModel):
 
 
 class Listing(BaseModel):
-    """What ingest found: the input of the scrub."""
+    """What ingest found: the input of the scrub, and the files that are not read, with why."""
 
     model_config = ConfigDict(frozen=True)
 
     taken: tuple[Taken, ...]
     seed: int
+    passed_over: dict[str, str] = {}
 
     @property
     def rows_in(self) -> int:
@@ -111,8 +112,12 @@ def ingest(settings: IngestSettings) -> Listing:
         DataError: a source is missing, empty, unreadable or named twice.
     """
     taken: list[Taken] = []
+    passed_over: dict[str, str] = {}
     for source in settings.sources:
-        files = inspect(source.path, seed=settings.seed, subset=source.subset, split=source.split)
+        files, others = inspect(
+            source.path, seed=settings.seed, subset=source.subset, split=source.split
+        )
+        passed_over |= others
         positions = _sample(files, source.rows, settings.seed)
         taken += [
             Taken(file=file, positions=chosen)
@@ -122,7 +127,7 @@ def ingest(settings: IngestSettings) -> Listing:
     uris = [part.file.uri for part in taken]
     if twice := {uri for uri in uris if uris.count(uri) > 1}:
         raise DataError(f"{sorted(twice)[0]} is given twice", "name each source once")
-    return Listing(taken=tuple(taken), seed=settings.seed)
+    return Listing(taken=tuple(taken), seed=settings.seed, passed_over=passed_over)
 
 
 def _sample(files: list[SourceFile], count: int | None, seed: int) -> list[tuple[int, ...] | None]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.digests import digest_json
 from data_contracts.errors import DataError
+from data_contracts.inference_logs import CUT_OFF
 from data_contracts.records import Message, Record
 from data_contracts.snapshots import Snapshot, write_records
 from data_contracts.workspace import Workspace
@@ -48,16 +49,32 @@ class ReplaySettings(BaseModel):
     good_feedback: float = Field(
         default=0.5, description="Feedback at or above this approves of an answer, below rejects."
     )
+    learn_truncated: bool = Field(
+        default=False,
+        description="Whether answers that were cut off (finish_reason `length`, a broken stream)"
+        " are learnt.",
+    )
 
 
 class Replay(BaseModel):
-    """The two parts of the data."""
+    """The two parts of the data.
+
+    `left_out` counts conversations that are in neither, `truncated` those in `new` whose last
+    answer was cut off and is not learnt.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     old: Snapshot
     new: Snapshot
     left_out: dict[str, int]
+    truncated: int = 0
+
+    @property
+    def told(self) -> dict[str, int]:
+        """What a report says beside the rows: {what is not learnt: conversations}."""
+        last = {"cut-off answers, of conversations that are learnt": self.truncated}
+        return self.left_out | ({} if self.truncated == 0 else last)
 
     def verify(self) -> None:
         self.old.verify()
@@ -111,7 +128,12 @@ def replay(
         )
         for part, records in parts.items()
     }
-    return Replay(old=snapshots[OLD], new=snapshots[NEW], left_out=dict(left_out))
+    return Replay(
+        old=snapshots[OLD],
+        new=snapshots[NEW],
+        left_out=dict(left_out.most_common()),
+        truncated=sum(not record.messages[-1].learnt for record in parts[NEW]),
+    )
 
 
 def slice_of(source: str) -> Slice | None:
@@ -135,16 +157,25 @@ def learn(record: Record, model: str, settings: ReplaySettings) -> Record | str:
     if served is not None and served.correction is not None:
         answer = Message(role="assistant", content=served.correction)
         return record.model_copy(update={"messages": (*record.messages[:-1], answer)})
+    cut_off = served is not None and served.finish_reason in CUT_OFF
+    if cut_off and settings.learn_truncated:
+        record = _with_answer_learnt(record)
     if not record.teaches:
-        return "answers that are not to be learnt"
+        return "answers that were cut off" if cut_off else "answers that are not to be learnt"
     if served is None:
         return record
     if served.feedback is not None:
-        good = served.feedback >= settings.good_feedback
-        return record if good else "answers that users disliked"
-    if settings.learn_from == "approved" and is_own(served.model_version, model):
+        if served.feedback < settings.good_feedback:
+            return "answers that users disliked"
+    elif settings.learn_from == "approved" and is_own(served.model_version, model):
         return "answers by the model itself that nobody approved of"
     return record
+
+
+def _with_answer_learnt(record: Record) -> Record:
+    *before, answer = record.messages
+    answer = answer.model_copy(update={"learnt": True})
+    return record.model_copy(update={"messages": (*before, answer)})
 
 
 def is_own(version: str | None, model: str) -> bool:

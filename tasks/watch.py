@@ -1,7 +1,7 @@
 """Watch: the steps from new log records to features that can be compared."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -23,7 +23,7 @@ from models.score import score
 from tasks.drift.compare import DriftSettings
 from tasks.drift.features import Features, describe, sample, together
 from tasks.ledger.episodes import JudgedWindow
-from tasks.logs import LogWindow, Pending, WatchSettings, read
+from tasks.logs import Entry, LogWindow, Pending, WatchSettings, read
 from tasks.progress import StageProgress
 from tasks.registry import LoadedVersion
 from tasks.scrub.records import scrub_records
@@ -96,7 +96,7 @@ def keep_window_task(
     chosen = window.sample(settings.max_records)
     records: list[Record] = []
     quarantined: list[QuarantinedRow] = []
-    read_now = (record for _, record in read(pending.files, chosen))
+    read_now = _readable(pending, chosen, quarantined)
     for done, (record, clean) in enumerate(scrub_records(read_now, search, key), start=1):
         if isinstance(clean, RowRejected):
             quarantined.append(_quarantined(record, clean.rule))
@@ -136,6 +136,21 @@ def keep_window_task(
         ),
         quarantined=dict(Counter(row.rule for row in quarantined).most_common()),
     )
+
+
+def _readable(
+    pending: Pending, chosen: Sequence[Entry], quarantined: list[QuarantinedRow]
+) -> Iterator[Record]:
+    """The records of entries; those that cannot be read this time are added to `quarantined`."""
+    for entry, record in read(pending.files, chosen):
+        if isinstance(record, RowRejected):
+            name = pending.files[entry.file].uri.rsplit("/", 1)[-1]
+            where = f"{name}:{entry.position}"
+            digest = entry.digest.hex()
+            row = QuarantinedRow(id=where, rule=record.rule, digest=digest, source=name)
+            quarantined.append(row)
+        else:
+            yield record
 
 
 def _quarantined(record: Record, rule: str) -> QuarantinedRow:

@@ -9,7 +9,7 @@ import typer
 
 from data_contracts.errors import ConfigError, StackError
 from data_contracts.workspace import Workspace
-from flows.cli.output import JsonFlag, console, show_json, show_table
+from flows.cli.output import JsonFlag, console, show_json, show_passed_over, show_table
 from infra.local import PrefectApi
 
 if TYPE_CHECKING:
@@ -96,6 +96,9 @@ def show_summary(report: "RetrainReport") -> None:
     if report.quarantined:
         rows = [{"rule": rule, "rows": count} for rule, count in report.quarantined.items()]
         show_table("Quarantined, by the rule they broke", rows)
+    for what, count in report.left_out.items():
+        console.print(f"Not learnt: {count} {what}")
+    show_passed_over(report.passed_over)
     for title, rows in found_tables(report.scrub).items():
         show_table(title, rows)
     if report.scrub.audit:

@@ -1,14 +1,16 @@
 """The scrub of records that are in memory already: a window of traffic, a side of a comparison."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 from data_contracts.errors import RowRejected
 from data_contracts.records import Record
+from tasks.row_boundary import row_boundary
 from tasks.scrub.engine import distinct_id, scrub_record, texts
 from tasks.scrub.workers import Search
 
+# Records that are searched together: so many, or fewer that hold so many characters.
 TOGETHER = 500
+CHARACTERS = 8 << 20
 
 
 def scrub_records(
@@ -19,13 +21,13 @@ def scrub_records(
     The ids of those that can are distinct.
     """
     taken: set[str] = set()
-    source = iter(records)
-    while some := list(islice(source, TOGETHER)):
+    for some in in_batches(records):
         found = search.ask(text for record in some for text in texts(record))
         found.wait()
         for record in some:
             try:
-                clean, _ = scrub_record(record, found, search.policy, key)
+                with row_boundary("scrub"):
+                    clean, _ = scrub_record(record, found, search.policy, key)
             except RowRejected as rejected:
                 yield record, rejected
                 continue
@@ -34,3 +36,17 @@ def scrub_records(
                 clean = clean.model_copy(update={"id": other})
             taken.add(clean.id)
             yield record, clean
+
+
+def in_batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Records in order, TOGETHER at a time, or fewer if they are long."""
+    batch: list[Record] = []
+    size = 0
+    for record in records:
+        batch.append(record)
+        size += sum(map(len, texts(record)))
+        if len(batch) >= TOGETHER or size >= CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

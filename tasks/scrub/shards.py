@@ -27,6 +27,7 @@ from data_contracts.formats import Reading, Readings
 from data_contracts.records import Record
 from data_contracts.snapshots import RECORD_SCHEMA, QuarantinedRow, as_row
 from tasks.ingest import Listing
+from tasks.row_boundary import row_boundary
 from tasks.scrub.detector import BuiltDetector
 from tasks.scrub.engine import scrub_record, texts
 from tasks.scrub.replace import fingerprint
@@ -194,7 +195,8 @@ class Making:
                 id=f"{name}:{row.position}", rule="", digest=row.digest, source=name
             )
             try:
-                readings.append(row.read(name))
+                with row_boundary("row"):
+                    readings.append(row.read(name))
                 self._records.append((readings[-1].record, refusal))
             except RowRejected as rejected:
                 self._refuse(refusal, rejected)
@@ -208,7 +210,8 @@ class Making:
         rows = []
         for record, refusal in self._records:
             try:
-                clean, found = scrub_record(record, self._asked, self._policy, self._key)
+                with row_boundary("scrub"):
+                    clean, found = scrub_record(record, self._asked, self._policy, self._key)
             except RowRejected as rejected:
                 self._refuse(refusal, rejected)
                 continue
