@@ -1,7 +1,9 @@
 """Watch: the steps from new log records to features that can be compared."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -12,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from data_contracts.digests import digest_file, digest_json
 from data_contracts.errors import DataError, RowRejected
-from data_contracts.records import Record
+from data_contracts.records import Message, Record
 from data_contracts.snapshots import QuarantinedRow, Snapshot, SnapshotWriter
 from data_contracts.workspace import HomePath, Workspace
 from models.adapters import load_model
 from models.base import load_tokenizer
-from models.chat import encode_all
+from models.chat import Example, encode_all
 from models.encoder import Encoder, EncoderSettings
 from models.score import score
 from tasks.drift.compare import DriftSettings
@@ -26,12 +28,17 @@ from tasks.ledger.episodes import JudgedWindow
 from tasks.logs import Entry, LogWindow, Pending, WatchSettings, read
 from tasks.progress import StageProgress
 from tasks.registry import LoadedVersion
+from tasks.row_boundary import row_boundary
 from tasks.scrub.records import scrub_records
 from tasks.scrub.workers import Search
 from tasks.stage import stage_task
 from tasks.validate import check
 
 FEATURES = "features.parquet"
+# Of a conversation that the champion scores: the tokens that count, and what surely holds them.
+SCORED_TOKENS = 512
+SCORED_TURNS = 64
+SCORED_CHARACTERS = 40 * SCORED_TOKENS
 
 
 class WindowAccount(BaseModel):
@@ -185,15 +192,38 @@ def describe_window_task(
 
 
 def champion_losses(records: Sequence[Record], champion: LoadedVersion) -> Mapping[str, float]:
-    """{record id: the champion's loss on the logged answers, nats a token}."""
+    """{record id: the champion's loss on the logged answers, nats a token}.
+
+    A conversation that the chat template does not take has none.
+    """
     if not records:
         return {}
     tokenizer = load_tokenizer(champion.base)
-    pairs = ((record.id, record.messages) for record in records)
-    examples, _ = encode_all(tokenizer, pairs, 512)
+    examples: list[Example] = []
+    for record in records:
+        with suppress(RowRejected), row_boundary("score"):
+            pairs = [(record.id, beginning(record.messages))]
+            examples += encode_all(tokenizer, pairs, SCORED_TOKENS)[0]
     model = load_model(champion.base, champion.adapter)
     scored = score(model, examples, tokenizer.pad_token_id)
-    return {item.id: item.loss_sum / item.tokens for item in scored if item.tokens}
+    losses = {item.id: item.loss_sum / item.tokens for item in scored if item.tokens}
+    return {name: loss for name, loss in losses.items() if math.isfinite(loss)}
+
+
+def beginning(messages: Sequence[Message]) -> list[Message]:
+    """As much of a conversation as can be scored, so that no template gets more to render.
+
+    A template may take a time that grows with the square of what it renders.
+    """
+    kept: list[Message] = []
+    left = SCORED_CHARACTERS
+    for message in messages[:SCORED_TURNS]:
+        if left <= 0:
+            break
+        content = message.content[:left]
+        left -= len(message.text)
+        kept.append(message.model_copy(update={"content": content}))
+    return kept
 
 
 @stage_task(

@@ -22,9 +22,15 @@ def scrub_records(
     """
     taken: set[str] = set()
     for some in in_batches(records):
-        found = search.ask(text for record in some for text in texts(record))
+        wanted = [_texts(record) for record in some]
+        found = search.ask(
+            text for asked in wanted if not isinstance(asked, RowRejected) for text in asked
+        )
         found.wait()
-        for record in some:
+        for record, asked in zip(some, wanted, strict=True):
+            if isinstance(asked, RowRejected):
+                yield record, asked
+                continue
             try:
                 with row_boundary("scrub"):
                     clean, _ = scrub_record(record, found, search.policy, key)
@@ -38,13 +44,21 @@ def scrub_records(
             yield record, clean
 
 
+def _texts(record: Record) -> list[str] | RowRejected:
+    try:
+        with row_boundary("scrub"):
+            return list(texts(record))
+    except RowRejected as rejected:
+        return rejected
+
+
 def in_batches(records: Iterable[Record]) -> Iterator[list[Record]]:
     """Records in order, TOGETHER at a time, or fewer if they are long."""
     batch: list[Record] = []
     size = 0
     for record in records:
         batch.append(record)
-        size += sum(map(len, texts(record)))
+        size += len(record.text)
         if len(batch) >= TOGETHER or size >= CHARACTERS:
             yield batch
             batch, size = [], 0

@@ -189,6 +189,7 @@ class Making:
         self._quarantined: list[QuarantinedRow] = []
         self._records: list[tuple[Record, QuarantinedRow]] = []
         readings: list[Reading] = []
+        wanted: list[str] = []
         name = run.file.name
         for row in run.rows:
             refusal = QuarantinedRow(
@@ -196,12 +197,13 @@ class Making:
             )
             try:
                 with row_boundary("row"):
-                    readings.append(row.read(name))
-                self._records.append((readings[-1].record, refusal))
+                    reading = row.read(name)
+                    wanted += texts(reading.record)
+                readings.append(reading)
+                self._records.append((reading.record, refusal))
             except RowRejected as rejected:
                 self._refuse(refusal, rejected)
         self._readings = Readings.total(one.readings for one in readings)
-        wanted = (text for record, _ in self._records for text in texts(record))
         self._asked: Asked = search.ask(chain(wanted, self._readings.unread))
 
     def __call__(self) -> Shard:
@@ -211,29 +213,36 @@ class Making:
         for record, refusal in self._records:
             try:
                 with row_boundary("scrub"):
-                    clean, found = scrub_record(record, self._asked, self._policy, self._key)
+                    rows.append(self._scrubbed(record))
             except RowRejected as rejected:
                 self._refuse(refusal, rejected)
-                continue
-            told = NOTHING
-            if found.findings or found.labelled:
-                told = Found.model_validate(found, from_attributes=True).model_dump_json()
-            rows.append(
-                as_row(clean)
-                | {
-                    "raw": bytes.fromhex(record.content_digest)[:16],
-                    "clean": bytes.fromhex(clean.content_digest)[:16],
-                    "found": told,
-                }
-            )
         # A field's name may be somebody's: such a one is counted as `other`.
-        personal = [name for name in self._readings.unread if self._asked(name)]
+        personal = [name for name in self._readings.unread if self._is_personal(name)]
         stored = {
             "quarantined": json.dumps([row.model_dump() for row in self._quarantined]),
             "readings": self._readings.renamed(personal).model_dump_json(),
         }
         write(self._path, pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(stored))
         return Shard(path=self._path, rows_in=self._rows_in)
+
+    def _scrubbed(self, record: Record) -> dict[str, object]:
+        """The row of the shard. Raises RowRejected: it cannot be scrubbed."""
+        clean, found = scrub_record(record, self._asked, self._policy, self._key)
+        told = NOTHING
+        if found.findings or found.labelled:
+            told = Found.model_validate(found, from_attributes=True).model_dump_json()
+        return as_row(clean) | {
+            "raw": bytes.fromhex(record.content_digest)[:16],
+            "clean": bytes.fromhex(clean.content_digest)[:16],
+            "found": told,
+        }
+
+    def _is_personal(self, name: str) -> bool:
+        """Whether a name is somebody's, or cannot be searched."""
+        try:
+            return bool(self._asked(name))
+        except RowRejected:
+            return True
 
     def _refuse(self, row: QuarantinedRow, rejected: RowRejected) -> None:
         if self._policy.on_failure == "stop" and rejected.rule.startswith("scrub:"):
