@@ -101,7 +101,9 @@ def _from_number(number: int | float) -> datetime:
         raise ValueError("out of range")
     for least, unit in UNITS:
         if abs(number) >= least:
-            return datetime.fromtimestamp(number // unit, UTC)
+            seconds, rest = divmod(number, unit)
+            micros = timedelta(microseconds=rest * 10**6 // unit)
+            return datetime.fromtimestamp(seconds, UTC) + micros
     return datetime.fromtimestamp(number, UTC)
 
 

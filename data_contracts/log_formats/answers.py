@@ -163,6 +163,8 @@ def _with_rest(
 
 def read_usage(usage: LogFields) -> Usage:
     """Tokens under the names that OpenAI, Anthropic and Langfuse have for them."""
+    for total in ("total_tokens", "total"):  # adds nothing to its parts
+        usage.take(total)
     return Usage(
         usage.take("prompt_tokens", "input_tokens", "input"),
         usage.take("completion_tokens", "output_tokens", "output"),

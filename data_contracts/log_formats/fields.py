@@ -46,6 +46,11 @@ class LogFields(Fields):
         self._within.append(inner)
         return inner
 
+    def drop(self, name: str) -> None:
+        """The objects below this field were no objects after all, but text."""
+        below = f"{self.place}{name}."
+        self._within = [inner for inner in self._within if inner.place != below]
+
     def note(self, kind: object) -> None:
         """Count something below this object that has no place in a conversation."""
         self.notes.unread[f"{self.place}{safe_name(kind)}"] += 1

@@ -309,4 +309,4 @@ def _indexed_tools(attributes: LogFields) -> Any:
             tools.setdefault(found[1], {})[found[2]] = (
                 _decoded(value) if found[2] == "parameters" else value
             )
-    return [tools[number] for number in sorted(tools, key=int)]
+    return [tools[number] for number in sorted(tools, key=int)] or None

@@ -103,6 +103,7 @@ def _read_output(call: LogFields) -> Answer:
         return read_answer(output, call, "output")
     except RowRejected as rejected:
         if rejected.rule in (NO_ANSWER, "output: not JSON") and isinstance(output, str):
+            call.drop("output")
             return Answer({"role": "assistant", "content": output})
         raise
 
