@@ -1,10 +1,11 @@
 """The process that decodes one Parquet file, with a limit on its memory.
 
-    python -m tasks.parquet_decoder DESCRIPTOR FIRST_ROW_GROUP
+    python -m tasks.parquet_decoder DESCRIPTOR FIRST_ROW_GROUP MEMORY
 
 A few kilobytes of Parquet may decode to gigabytes, and nothing in the file says so. So it is
-decoded here, where running out of memory ends nothing else. The descriptor is one end of a socket;
-`tasks.parquet_rows` is at the other. What goes out is a letter, a length and so many bytes:
+decoded here, where running out of memory ends nothing else. MEMORY is in bytes, beyond what the
+process has when it starts. The descriptor is one end of a socket; `tasks.parquet_rows` is at the
+other. What goes out is a letter, a length and so many bytes:
 
 | | |
 |---|---|
@@ -34,8 +35,6 @@ import pyarrow.parquet as pq
 
 from data_contracts.row_limits import MAX_ROW_BYTES, MAX_ROW_PARTS, TOO_LONG, TOO_MANY
 
-# Bytes, beyond what the process has when it starts.
-MEMORY = 600 << 20
 # Rows decoded at once; where they take too much memory, one by one.
 BATCH_ROWS = (256, 1)
 # Of rows that are sent together.
@@ -182,20 +181,22 @@ def values(array: pa.Array) -> int:
     return len(array)
 
 
-def limit_memory() -> None:
-    """No more than MEMORY beyond what is mapped now, where the system tells how much that is."""
+def limit_memory(memory: int) -> None:
+    """No more than so many bytes beyond what is mapped now, where the system tells how much."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except FileNotFoundError:  # macOS, which would not hold a process to the limit either
         return
-    limit = pages * resource.getpagesize() + MEMORY
+    limit = pages * resource.getpagesize() + memory
+    _, allowed = resource.getrlimit(resource.RLIMIT_AS)
+    limit = limit if allowed == resource.RLIM_INFINITY else min(limit, allowed)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def main(descriptor: str, first_group: str) -> None:
+def main(descriptor: str, first_group: str, memory: str) -> None:
     channel = Channel(socket.socket(fileno=int(descriptor)))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    limit_memory()
+    limit_memory(int(memory))
     try:
         decode(channel, int(first_group))
     except (OSError, ValueError, pa.ArrowException) as error:

@@ -16,6 +16,8 @@ from data_contracts.row_limits import LostRow
 from tasks.parquet_decoder import BATCH_BYTES, NUMBER, PAIR, Channel
 
 CANNOT_DECODE = "row: takes more memory or time to decode than there is for it"
+# Bytes that decoding may take, beyond what the process has when it starts.
+MEMORY = 600 << 20
 # Seconds without a row that can be used.
 PATIENCE = 60.0
 # A row group that is lost says itself how many rows it has.
@@ -119,7 +121,10 @@ def _decoder(file: Any, first_group: int) -> Iterator[Channel]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tasks.parquet_decoder", str(theirs.fileno()), str(first_group)],
+            [
+                *(sys.executable, "-m", "tasks.parquet_decoder"),
+                *map(str, (theirs.fileno(), first_group, MEMORY)),
+            ],
             pass_fds=[theirs.fileno()],
             env={**os.environ, **ENVIRONMENT},
             stdin=subprocess.DEVNULL,

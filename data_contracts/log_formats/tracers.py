@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from data_contracts.errors import RowRejected
+from data_contracts.formats.fields import is_list
 from data_contracts.lenient_json import parse_json
 from data_contracts.log_formats.answers import ERROR, NO_ANSWER, read_answer, read_usage
 from data_contracts.log_formats.exchange import Answer, Exchange, Request, Usage
@@ -30,6 +31,10 @@ CALLS = frozenset({"CHAT_MODEL", "LLM"})
 def _count_others(calls: Sequence[Any], row: LogFields) -> None:
     if len(calls) > 1:
         row.notes.labels[OTHER_CALLS] += len(calls) - 1
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if is_list(value) else []
 
 
 def _plain(name: Any) -> str:
@@ -54,8 +59,7 @@ def read_langfuse(row: LogFields) -> Exchange:
     if "observations" not in row:
         return _read_observation(row)
     found = row.take("observations")
-    observations = found if isinstance(found, list | tuple) else ()
-    calls = [one for one in observations if isinstance(one, Mapping) and _is_generation(one)]
+    calls = [one for one in _list(found) if isinstance(one, Mapping) and _is_generation(one)]
     if not calls:
         raise RowRejected(NO_CALL)
     _count_others(calls, row)
@@ -111,7 +115,7 @@ def _read_output(call: LogFields) -> Answer:
 def _named_value(scores: Any, values: Iterable[str], names: frozenset[str]) -> Any:
     """The value of the last score or assessment of one of these names."""
     found = None
-    for score in scores if isinstance(scores, list | tuple) else ():
+    for score in _list(scores):
         if isinstance(score, Mapping) and _plain(score.get("name")) in names:
             found = next((score[v] for v in values if score.get(v) is not None), found)
     return found
@@ -137,13 +141,13 @@ def read_mlflow(row: LogFields) -> Exchange:
     if info.take("state", "status") == "ERROR":
         raise RowRejected(ERROR)
     found = data.take("spans")
-    spans = [_Span(span) for span in found or () if isinstance(span, Mapping)]
+    spans = [_Span(span) for span in _list(found) if isinstance(span, Mapping)]
     call = _last_call(spans, row)
     request = read_request(call.inputs, row, "spans.inputs")
     answer = read_answer(call.outputs, row, "spans.outputs")
     found = call.attribute("mlflow.chat.tokenUsage")
     usage = found if isinstance(found, Mapping) else {}
-    assessments = [_flat(one) for one in info.take("assessments") or ()]
+    assessments = [_flat(one) for one in _list(info.take("assessments"))]
     tags = info.inner("tags")
     return Exchange(
         Request(
