@@ -2,8 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -88,6 +89,16 @@ class FeaturesFile(BaseModel):
             raise DataError(f"{path} is missing or damaged", "run again; it will be made anew")
 
 
+@dataclass(frozen=True)
+class ScrubbedWindow:
+    """A sample of a window's conversations without personal data, and rows that cannot be used."""
+
+    window: LogWindow
+    sampled: int
+    records: list[Record]
+    quarantined: list[QuarantinedRow]
+
+
 @task(name="scrub window", task_run_name="scrub window", persist_result=False)
 def keep_window_task(
     window: LogWindow,
@@ -100,7 +111,24 @@ def keep_window_task(
 ) -> KeptWindow:
     """Scrub (a sample of) the window in memory and keep what holds the contract."""
     progress = StageProgress("scrub-window", "conversations")
-    chosen = window.sample(settings.max_records)
+    scrubbed = scrub_window(window, pending, settings.max_records, search, key, progress)
+    return keep_window(scrubbed, search.policy.digest, contract, workspace)
+
+
+def scrub_window(
+    window: LogWindow,
+    pending: Pending,
+    most: int,
+    search: Search,
+    key: bytes | None,
+    on_progress: Callable[[int, int], None],
+) -> ScrubbedWindow:
+    """Read and scrub at most so many of a window's conversations.
+
+    Raises:
+        DataError: a file is not what it was when it was looked at.
+    """
+    chosen = window.sample(most)
     records: list[Record] = []
     quarantined: list[QuarantinedRow] = []
     read_now = _readable(pending, chosen, quarantined)
@@ -109,16 +137,30 @@ def keep_window_task(
             quarantined.append(_quarantined(record, clean.rule))
         else:
             records.append(clean.model_copy(update={"source": f"window-{window.id}"}))
-        progress(done, len(chosen))
+        on_progress(done, len(chosen))
+    return ScrubbedWindow(window, len(chosen), records, quarantined)
+
+
+def keep_window(
+    scrubbed: ScrubbedWindow,
+    policy: str,
+    contract: OpenDataContractStandard,
+    workspace: Workspace,
+) -> KeptWindow:
+    """Write what holds the contract to a snapshot; `policy` is the digest of the scrub policy."""
+    window, records, sampled = scrubbed.window, scrubbed.records, scrubbed.sampled
     broken = check(records, contract).broken if records else {}
-    quarantined += [_quarantined(records[index], rule) for index, rule in broken.items()]
+    quarantined = [
+        *scrubbed.quarantined,
+        *(_quarantined(records[index], rule) for index, rule in broken.items()),
+    ]
     with SnapshotWriter(
         str(workspace.snapshots),
         "window",
         parent=None,
         provenance={
             "window": window.id,
-            "policy": search.policy.digest,
+            "policy": policy,
             "contract": str(contract.id),
             "contract_version": str(contract.version),
         },
@@ -128,7 +170,7 @@ def keep_window_task(
                 writer.write(record)
         for row in quarantined:
             writer.quarantine(row)
-        snapshot = writer.commit(rows_in=len(chosen))
+        snapshot = writer.commit(rows_in=sampled)
     return KeptWindow(
         id=window.id,
         start=window.start,
@@ -139,7 +181,7 @@ def keep_window_task(
             kept=snapshot.account.rows_out,
             quarantined=len(quarantined),
             contained=len(window.entries) - len(window.conversations),
-            not_sampled=len(window.conversations) - len(chosen),
+            not_sampled=len(window.conversations) - sampled,
         ),
         quarantined=dict(Counter(row.rule for row in quarantined).most_common()),
     )

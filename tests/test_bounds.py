@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def a_row_of_many_objects(file: Path) -> str:
 
 def parquet_of_one_text_again_and_again(file: Path) -> str:
     """A gigabyte in three kilobytes."""
-    text = pa.array(["x" * (11 << 20)])
+    text = pa.array(["x" * (10 << 20)])
     repeated = pa.DictionaryArray.from_arrays(pa.array(np.zeros(100, np.int32)), text)
     pq.write_table(pa.table({"request": repeated}), file.with_suffix(".parquet"))
     return TOO_LONG
@@ -156,11 +157,16 @@ def test_a_bomb_takes_bounded_memory_and_only_itself(
 
 
 def test_xz_that_asks_for_gigabytes_is_damaged(tmp_path: Path) -> None:
-    wide = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": (3 << 30) // 2}]
-    (tmp_path / "wide.jsonl.xz").write_bytes(lzma.compress(b"{}\n", filters=wide))
+    file = bytearray(lzma.compress(b"{}\n"))
+    header = slice(12, 12 + 4 * file[12])  # of the first block; its check sum follows
+    file[header.start + 4] = 39  # the dictionary that is to be laid out: 3 GiB
+    file[header.stop : header.stop + 4] = zlib.crc32(file[header]).to_bytes(4, "little")
+    (tmp_path / "wide.jsonl.xz").write_bytes(file)
     write_log(tmp_path / "good.jsonl", hour(40, 3))
     pending = looked(tmp_path)
-    assert [uri.rsplit("/", 1)[-1] for uri in pending.damaged] == ["wide.jsonl.xz"]
+    ((uri, reason),) = pending.damaged.items()
+    assert uri.endswith("wide.jsonl.xz")
+    assert "memory" in reason.lower()
     assert len(pending.entries) == 40
 
 
@@ -287,7 +293,7 @@ def test_every_compression_is_told_by_its_content(tmp_path: Path) -> None:
 def test_a_cut_file_gives_what_can_be_had_of_it(
     compress: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:
-    content = "".join(json.dumps(row) + "\n" for row in hour(20_000, 3)).encode()
+    content = "".join(json.dumps(row) + "\n" for row in hour(4000, 3)).encode()
     whole = compress(content)
     (tmp_path / "cut.jsonl").write_bytes(whole[: 2 * len(whole) // 3])
     pending = looked(tmp_path)
