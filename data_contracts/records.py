@@ -4,17 +4,17 @@
 who speaks) is the contract's business.
 """
 
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.digests import Json, digest_json
-from data_contracts.errors import RowRejected
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 Text = Annotated[str, Field(strict=True)]
+# Why a model stopped; `interrupted` is a stream that broke off without saying why.
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "interrupted"]
 
 
 class ToolCall(BaseModel):
@@ -108,6 +108,7 @@ class Served(BaseModel):
     feedback: float | None = None
     correction: Text | None = None
     user: Text | None = None
+    finish_reason: FinishReason | None = None
 
 
 class Record(BaseModel):
@@ -151,30 +152,3 @@ class Record(BaseModel):
     def teaches(self) -> bool:
         """Whether there is an answer to learn in it."""
         return any(message.role == "assistant" and message.learnt for message in self.messages)
-
-
-# Later than the year 5138 in seconds: the number counts milliseconds.
-MILLISECONDS = 10**11
-
-
-def parse_moment(value: Any, field: str) -> str | None:
-    """UTC ISO 8601 from an ISO string, (milli)seconds since 1970, or a datetime.
-
-    Raises:
-        RowRejected: naming `field`.
-    """
-    if value is None:
-        return None
-    try:
-        if isinstance(value, str):
-            value = datetime.fromisoformat(value)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            value = datetime.fromtimestamp(
-                value / 1000 if abs(value) >= MILLISECONDS else value, UTC
-            )
-        if isinstance(value, datetime):
-            moment = value if value.tzinfo else value.replace(tzinfo=UTC)
-            return moment.astimezone(UTC).isoformat(timespec="seconds")
-    except (ValueError, OverflowError, OSError):
-        pass  # falls through to the one rejection below
-    raise RowRejected(f"{field}: not a timestamp")

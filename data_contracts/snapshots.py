@@ -58,6 +58,7 @@ RECORD_SCHEMA = pa.schema(
                     ("feedback", pa.float64()),
                     ("correction", pa.string()),
                     ("user", pa.string()),
+                    ("finish_reason", pa.string()),
                 ]
             ),
         ),

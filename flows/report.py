@@ -1,5 +1,6 @@
 """What one retrain did, as data, as Markdown for the Prefect UI, and as tables."""
 
+from collections import Counter
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -31,6 +32,7 @@ class RetrainReport(BaseModel):
     flow_run_url: str
     request: Request
     listing_rows: int
+    passed_over: dict[str, str] = {}
     scrub: ScrubReport
     validate_account: RowAccount
     validate_quarantined: dict[str, int]
@@ -187,6 +189,7 @@ def as_markdown(report: RetrainReport) -> str:
         table(row_table(report)),
         _counts("Quarantined, by rule", report.quarantined),
         *_new_data(report.new_data),
+        _counts("Files passed over, by reason", dict(Counter(report.passed_over.values()))),
         "## Scrub",
         f"{report.scrub.audit}." if report.scrub.audit else "",
         *(f"**{title}**\n\n{table(rows)}" for title, rows in found_tables(report.scrub).items()),

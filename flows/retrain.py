@@ -155,6 +155,7 @@ def run(
         flow_run_url=str(flow_run.get_flow_run_ui_url() or ""),
         request=request,
         listing_rows=listing.rows_in,
+        passed_over=listing.passed_over,
         scrub=scrubbed.report,
         validate_account=validated.snapshot.account,
         validate_quarantined=validated.quarantined,
@@ -196,6 +197,9 @@ def replay_of(
 ) -> Replay | None:
     """Old and new data after drift; None for any other retrain.
 
+    Returns:
+        (the sources, {what of the traffic is not learnt: conversations})
+
     Raises:
         RegistryError: the champion does not say what it was trained on.
         DataError: too little can be learnt from the windows that drifted.
@@ -212,9 +216,8 @@ def data_of(settings: Settings, replayed: Replay | None) -> IngestSettings:
     if replayed is None:
         return settings.data
     parts = [part for part in (replayed.old, replayed.new) if part.account.rows_out]
-    return IngestSettings(
-        sources=tuple(Source(path=part.path) for part in parts), seed=settings.data.seed
-    )
+    sources = tuple(Source(path=part.path) for part in parts)
+    return IngestSettings(sources=sources, seed=settings.data.seed)
 
 
 def rolled_back(

@@ -1,6 +1,7 @@
 """Watch: from new inference logs to a drift report, and to a retrain request if it lasts."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from data_contracts.contract import INFERENCE_LOGS, load_contract
 from data_contracts.errors import ConfigError, RegistryError
+from data_contracts.formats import Readings
 from data_contracts.home_keys import LOGS, home_key, key_fingerprint
 from data_contracts.policy import load_policy
 from data_contracts.workspace import Workspace
@@ -78,7 +80,17 @@ class WatchReport(BaseModel):
     late: int
     incomplete: int
     quarantined: dict[str, int]
+    readings: Readings
     damaged: dict[str, str]
+    passed_over: dict[str, str]
+
+    @property
+    def all_quarantined(self) -> dict[str, int]:
+        """{rule: records} of those that no window can claim and of those of the windows."""
+        counts = Counter(self.quarantined)
+        for window in self.windows:
+            counts.update(window.quarantined)
+        return dict(counts.most_common())
 
     @property
     def verdict(self) -> DriftVerdict:
@@ -131,7 +143,9 @@ def watch(settings: Settings, logs: str | None = None) -> WatchReport:
         late=pending.late,
         incomplete=pending.incomplete,
         quarantined=rules(pending.quarantined),
+        readings=pending.readings,
         damaged=shown_all(pending.damaged),
+        passed_over=shown_all(pending.passed_over),
     )
     tell(report)
     return report
@@ -302,14 +316,17 @@ def tell(report: WatchReport) -> None:
     log: Any = get_run_logger()
     log.info(
         "%d windows judged; %d records wait for their window to fill or end; %d known,"
-        " %d duplicates, %d too late, %d incomplete, %d unreadable",
+        " %d duplicates, %d too late, %d incomplete, %d quarantined; %d files passed over",
         len(report.windows),
         report.waiting,
         report.known,
         report.duplicates,
         report.late,
         report.incomplete,
-        sum(report.quarantined.values()),
+        sum(report.all_quarantined.values()),
+        len(report.passed_over),
     )
+    for rule, count in report.all_quarantined.items():
+        log.warning("%d records quarantined: %s", count, rule)
     for uri, reason in report.damaged.items():
         log.warning("%s is damaged and was read as far as it goes: %s", uri, reason)

@@ -14,7 +14,7 @@ from data_contracts.errors import DataError
 from data_contracts.formats import Readings
 from data_contracts.home_keys import ROWS, home_key
 from data_contracts.workspace import Workspace
-from tasks.paths import shown
+from tasks.paths import shown, shown_all
 from tasks.sources import Row, SourceFile, inspect, rows
 from tasks.stage import stage_task
 
@@ -70,12 +70,13 @@ class Taken(BaseModel):
 
 
 class Listing(BaseModel):
-    """What ingest found: the input of the scrub."""
+    """What ingest found: the input of the scrub, and the files that are not read, with why."""
 
     model_config = ConfigDict(frozen=True)
 
     taken: tuple[Taken, ...]
     seed: int
+    passed_over: dict[str, str] = {}
 
     @property
     def rows_in(self) -> int:
@@ -119,10 +120,12 @@ def ingest(settings: IngestSettings, key: bytes) -> Listing:
         DataError: a source is missing, empty, unreadable or named twice.
     """
     taken: list[Taken] = []
+    passed_over: dict[str, str] = {}
     for source in settings.sources:
-        files = inspect(
+        files, others = inspect(
             source.path, seed=settings.seed, key=key, subset=source.subset, split=source.split
         )
+        passed_over |= others
         positions = _sample(files, source.rows, settings.seed)
         taken += [
             Taken(file=file, positions=chosen)
@@ -132,7 +135,7 @@ def ingest(settings: IngestSettings, key: bytes) -> Listing:
     uris = [part.file.uri for part in taken]
     if twice := {uri for uri in uris if uris.count(uri) > 1}:
         raise DataError(f"{shown(sorted(twice)[0])} is given twice", "name each source once")
-    return Listing(taken=tuple(taken), seed=settings.seed)
+    return Listing(taken=tuple(taken), seed=settings.seed, passed_over=shown_all(passed_over))
 
 
 def _sample(files: list[SourceFile], count: int | None, seed: int) -> list[tuple[int, ...] | None]:

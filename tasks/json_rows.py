@@ -83,8 +83,10 @@ def _is_json(line: bytes) -> bool:
 
 
 def _is_row_a_line(lines: list[bytes]) -> bool:
-    """Whether each line begins a row of its own; the first one may be damaged."""
+    """Whether each line begins a row of its own; the first one, or a few, may be damaged."""
     opening = [line.startswith((b"{", b"[")) for line in lines]
+    if len(lines) > 1 and 2 * sum(map(_is_json, lines)) > len(lines):
+        return True
     if len(lines) < 2 or not opening[1]:
         return False
     return _is_json(lines[0]) or (all(opening) and _is_json(lines[1]))

@@ -9,24 +9,36 @@ in bounded memory, and a window is never larger than `max_records`; what a sampl
 leaves out is counted.
 """
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from sys import intern
 from typing import Self
 
 import fsspec
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from data_contracts.digests import digest_bytes, digest_json
-from data_contracts.errors import RowRejected
+from data_contracts.digests import Json, digest_bytes, digest_json
+from data_contracts.errors import DataError, RowRejected
+from data_contracts.formats import Readings
 from data_contracts.home_keys import key_fingerprint, keyed_json
 from data_contracts.inference_logs import parse_inference_log
+from data_contracts.lenient_json import parse_json
 from data_contracts.log_users import user_of
 from data_contracts.records import Message, Record
 from data_contracts.snapshots import QuarantinedRow
+from tasks.found_files import find_files, first_line
 from tasks.paths import shown
-from tasks.sources import UNREADABLE, Row, contents, find_files, first_line
+from tasks.row_boundary import row_boundary
+from tasks.sources import UNREADABLE, Row, contents
+
+# Of a window's sample, in the log: the conversations that are in memory together.
+SAMPLE_BYTES = 128 << 20
+# 2000-01-01 UTC, the contract's earliest, in seconds since 1970.
+EARLIEST = 946_684_800
 
 
 class WatchSettings(BaseModel):
@@ -84,7 +96,8 @@ class Entry:
     """One new record: when (seconds since 1970), which, and where it stands.
 
     `digest` is keyed, as the ledger keeps it. `state`, the digest of the conversation with its
-    answer, is not: it never leaves the memory of the process that looks.
+    answer, is not: it never leaves the memory of the process that looks. `size` is about as many
+    bytes as the record takes.
     """
 
     at: int
@@ -92,11 +105,15 @@ class Entry:
     file: int
     position: int
     state: bytes
+    size: int
 
 
 @dataclass
 class Pending:
     """What a look at the logs found that no window has counted yet.
+
+    `noted` counts, for each `Readings` (as JSON), the entries that it is true of; `passed_over`
+    names files that are not read, and why.
 
     `key` is the fingerprint of the key that records are known under.
     """
@@ -110,7 +127,22 @@ class Pending:
     duplicates: int = 0
     late: int = 0
     incomplete: int = 0
+    noted: Counter[str] = field(default_factory=Counter)
     damaged: dict[str, str] = field(default_factory=dict)
+    passed_over: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def readings(self) -> Readings:
+        """What the entries were read as, and what of them was not."""
+        return Readings.total(
+            Readings.model_validate(
+                {
+                    name: {what: count * entries for what, count in counts.items()}
+                    for name, counts in json.loads(told).items()
+                }
+            )
+            for told, entries in self.noted.items()
+        )
 
 
 @dataclass
@@ -131,8 +163,16 @@ class LogWindow:
         return digest_bytes(b"".join(sorted(entry.digest for entry in self.entries)))[:16]
 
     def sample(self, count: int) -> list[Entry]:
-        """At most `count` of the conversations: the smallest digests, which is a fair draw."""
-        return sorted(sorted(self.conversations, key=lambda entry: entry.digest)[:count])
+        """At most `count` of the conversations, together at most SAMPLE_BYTES: the smallest
+        digests, which is a fair draw."""
+        chosen: list[Entry] = []
+        size = 0
+        for entry in sorted(self.conversations, key=lambda entry: entry.digest)[:count]:
+            size += entry.size
+            if chosen and size > SAMPLE_BYTES:
+                break
+            chosen.append(entry)
+        return sorted(chosen)
 
 
 @dataclass(frozen=True)
@@ -159,6 +199,34 @@ class CountedBefore:
         return late if self.since is None else max(late, self.since)
 
 
+@dataclass(frozen=True)
+class LogKeys:
+    """Keys of the home: what records, users and quarantined rows are known by, and that of
+    pseudonyms, if the policy wants any."""
+
+    records: bytes
+    users: bytes
+    rows: bytes
+    pseudonyms: bytes | None = None
+
+
+@dataclass(frozen=True)
+class LogPlace:
+    """A log file, and its number among those that are read."""
+
+    uri: str
+    file: int
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """A record that can be used, before it is known whether it is new."""
+
+    entry: Entry
+    beginnings: tuple[bytes, ...]
+    noted: str
+
+
 def look(path: str, settings: WatchSettings, *, now: datetime, before: CountedBefore) -> Pending:
     """First pass: find what is new at `path`.
 
@@ -170,12 +238,13 @@ def look(path: str, settings: WatchSettings, *, now: datetime, before: CountedBe
         DataError: nothing is at `path`. A file that cannot be read is noted in
             `damaged` and the records before the damage are used.
     """
-    pending = Pending(key=key_fingerprint(before.key))
+    found = find_files(path)
+    pending = Pending(key=key_fingerprint(before.key), passed_over=found.passed_over)
     latest = now.timestamp() + 60 * settings.future_minutes
     oldest = before.oldest(settings.lateness_hours)
     met: set[bytes] = set()
-    for uri in find_files(path):
-        batch: list[Entry] = []
+    for uri in found.uris:
+        batch: list[_Examined] = []
         rejected: list[QuarantinedRow] = []
         try:
             file = LogFile(uri, _version(uri))
@@ -186,36 +255,62 @@ def look(path: str, settings: WatchSettings, *, now: datetime, before: CountedBe
             for position, content in enumerate(contents(uri)):
                 row = Row(position, content)
                 try:
-                    record = parse_inference_log(row.decode(), source=uri)
-                    digest = _digest(record, before.key)
-                    state = _state(record.messages)
-                    entry = Entry(_seconds(record), digest, number, position, state)
-                    if entry.at > latest:
-                        raise RowRejected("timestamp: in the future")
+                    examined = _examine(row, LogPlace(uri, number), before.key, latest)
                 except RowRejected as broken:
                     if isinstance(content, bytes) and not content.endswith(b"\n"):
                         pending.incomplete += 1  # still being written: wait for the rest
                         continue
                     rejected.append(_quarantined(row, uri, broken.rule, before.key))
                     continue
-                if entry.digest in met:
+                if examined.entry.digest in met:
                     pending.duplicates += 1
-                elif entry.at < oldest:
+                elif examined.entry.at < oldest:
                     pending.late += 1
                 else:
-                    met.add(entry.digest)
-                    batch.append(entry)
-                    pending.beginnings.update(_beginnings(record))
+                    met.add(examined.entry.digest)
+                    batch.append(examined)
         except UNREADABLE as error:
             pending.damaged[uri] = first_line(error)
-        seen = before.known(
-            [entry.digest for entry in batch] + [quarantine_digest(row) for row in rejected]
-        )
-        pending.known += len(seen)
-        pending.entries += [entry for entry in batch if entry.digest not in seen]
-        pending.quarantined += [row for row in rejected if quarantine_digest(row) not in seen]
+        _add_new(pending, batch, rejected, before.known)
     pending.entries.sort()
     return pending
+
+
+def _examine(row: Row, place: LogPlace, key: bytes, latest: float) -> _Examined:
+    """Raises RowRejected: whatever is wrong with the row."""
+    with row_boundary("row"):
+        reading = parse_inference_log(row.decode(), source=place.uri)
+        record = reading.record
+        states = _states(record.messages)
+        entry = Entry(
+            _seconds(record), _digest(record, key), place.file, row.position, states[-1], row.size
+        )
+        if entry.at > latest:
+            raise RowRejected("timestamp: in the future")
+        if entry.at < EARLIEST:
+            raise RowRejected("timestamp: before 2000")
+        return _Examined(
+            entry,
+            _beginnings(record.messages, states),
+            intern(Readings.total([reading.readings]).model_dump_json()),
+        )
+
+
+def _add_new(
+    pending: Pending,
+    batch: list[_Examined],
+    rejected: list[QuarantinedRow],
+    known: Callable[[list[bytes]], set[bytes]],
+) -> None:
+    """Take in what a file has, but for what windows have counted."""
+    seen = known([one.entry.digest for one in batch] + [quarantine_digest(row) for row in rejected])
+    pending.known += len(seen)
+    pending.quarantined += [row for row in rejected if quarantine_digest(row) not in seen]
+    for one in batch:
+        pending.beginnings.update(one.beginnings)
+        if one.entry.digest not in seen:
+            pending.entries.append(one.entry)
+            pending.noted[one.noted] += 1
 
 
 def quarantine_digest(row: QuarantinedRow) -> bytes:
@@ -279,23 +374,51 @@ def cut(pending: Pending, settings: WatchSettings, now: datetime) -> tuple[list[
 
 
 def read(
-    files: list[LogFile], entries: Iterable[Entry], user_key: bytes
-) -> Iterator[tuple[Entry, Record]]:
-    """Second pass: the records of some entries, file by file, with their users' pseudonyms."""
+    files: list[LogFile], entries: Iterable[Entry], keys: LogKeys
+) -> Iterator[tuple[Entry, Record | RowRejected]]:
+    """Second pass: the records of some entries, file by file, with their users' pseudonyms, or why
+    there is none.
+
+    Raises:
+        DataError: a file is not what it was when it was looked at.
+    """
     wanted: dict[int, dict[int, Entry]] = {}
     for new in entries:
         wanted.setdefault(new.file, {})[new.position] = new
     for number, places in wanted.items():
         uri = files[number].uri
-        last = max(places)
-        for position, content in enumerate(contents(uri)):
-            entry = places.get(position)
-            if entry is not None:
-                row = Row(position, content).decode()
-                record = parse_inference_log(row, source=uri)
-                yield entry, with_user(record, user_of(row, user_key))
-            if position >= last:
-                break
+        found = 0
+        try:
+            for position, content in enumerate(contents(uri)):
+                entry = places.get(position)
+                if entry is not None:
+                    yield entry, _read_again(Row(position, content), uri, entry, keys)
+                    found += 1
+                    if found == len(places):
+                        break
+        except UNREADABLE as error:
+            raise _changed(uri) from error
+        if found < len(places):
+            raise _changed(uri)
+
+
+def _read_again(row: Row, uri: str, entry: Entry, keys: LogKeys) -> Record | RowRejected:
+    """Raises DataError: another record stands there now."""
+    try:
+        with row_boundary("row"):
+            content = row.decode()
+            record = parse_inference_log(content, source=uri).record
+            if _digest(record, keys.records) != entry.digest:
+                raise _changed(uri)
+            return with_user(record, user_of(content, keys.users))
+    except RowRejected as rejected:
+        return rejected
+
+
+def _changed(uri: str) -> DataError:
+    return DataError(
+        f"{shown(uri)} changed while it was read, or was rotated away", "run again", transient=True
+    )
 
 
 def with_user(record: Record, user: str | None) -> Record:
@@ -307,20 +430,48 @@ def with_user(record: Record, user: str | None) -> Record:
 
 def whole(records: Sequence[Record]) -> list[Record]:
     """The records that no other one contains the conversation of."""
-    beginnings = {state for record in records for state in _beginnings(record)}
-    return [record for record in records if _state(record.messages) not in beginnings]
+    states = [_states(record.messages) for record in records]
+    beginnings = {
+        state
+        for record, after in zip(records, states, strict=True)
+        for state in _beginnings(record.messages, after)
+    }
+    return [
+        record for record, after in zip(records, states, strict=True) if after[-1] not in beginnings
+    ]
 
 
-def _beginnings(record: Record) -> Iterator[bytes]:
+def _beginnings(messages: Sequence[Message], states: Sequence[bytes]) -> tuple[bytes, ...]:
     """The states that the conversation was in after each earlier answer."""
-    for turn, message in enumerate(record.messages[:-1]):
-        if message.role == "assistant":
-            yield _state(record.messages[: turn + 1])
+    return tuple(
+        state
+        for message, state in zip(messages[:-1], states, strict=False)
+        if message.role == "assistant"
+    )
 
 
-def _state(messages: Iterable[Message]) -> bytes:
-    content = digest_json([[message.role, message.content] for message in messages])
-    return bytes.fromhex(content)[:16]
+def _states(messages: Iterable[Message]) -> list[bytes]:
+    """After each message, the digest of all that was said till then."""
+    running = hashlib.sha256()
+    states = []
+    for message in messages:
+        running.update(digest_json(_said(message)).encode())
+        states.append(running.digest()[:16])
+    return states
+
+
+def _said(message: Message) -> Json:
+    """What a client sends back of a message in its next request: no thoughts, no ids."""
+    calls = [[call.name, _normal(call.arguments)] for call in message.tool_calls]
+    return [message.role, message.content or message.refusal, *calls]
+
+
+def _normal(arguments: str) -> str:
+    """Arguments without the white space and order in which clients differ."""
+    try:
+        return json.dumps(parse_json(arguments), sort_keys=True)
+    except (ValueError, RecursionError):
+        return arguments
 
 
 def rules(rows: Iterable[QuarantinedRow]) -> dict[str, int]:

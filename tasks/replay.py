@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.digests import digest_json
 from data_contracts.errors import DataError
+from data_contracts.inference_logs import CUT_OFF
 from data_contracts.records import Message, Record
 from data_contracts.snapshots import Snapshot, write_records
 from data_contracts.workspace import Workspace
@@ -32,6 +33,7 @@ NEW: Slice = "new"
 # Why a new conversation is not learnt from.
 DISLIKED = "answers that users disliked"
 NOTHING = "answers that are not to be learnt"
+TRUNCATED = "answers that were cut off"
 OWN = "answers by the model itself that nobody approved of"
 OVER_SHARE = "conversations beyond the share of one user (replay.max_share_per_user)"
 OVER_MOST = "conversations beyond the share of one window (replay.max_new)"
@@ -70,6 +72,11 @@ class ReplaySettings(BaseModel):
     min_per_user: int = Field(
         default=10, ge=1, description="Conversations that a user may contribute whatever the share."
     )
+    learn_truncated: bool = Field(
+        default=False,
+        description="Whether answers that were cut off (finish_reason `length`, a broken stream)"
+        " are learnt.",
+    )
 
 
 class NewData(BaseModel):
@@ -77,7 +84,8 @@ class NewData(BaseModel):
 
     `corrected` ones end in what a user says should have been answered, `approved` ones are the
     model's own answers that had good feedback. `users` are those told apart, `unnamed`
-    conversations are of nobody known, so no share limits them.
+    conversations are of nobody known, so no share limits them. `cut_off` ones are learnt but for
+    their last answer, which is not whole.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -87,6 +95,7 @@ class NewData(BaseModel):
     approved: int
     users: int
     unnamed: int
+    cut_off: int = 0
     left_out: dict[str, int]
 
     @property
@@ -96,7 +105,11 @@ class NewData(BaseModel):
 
 
 class Replay(BaseModel):
-    """The two parts of the data."""
+    """The two parts of the data.
+
+    `left_out` counts conversations that are in neither, `truncated` those in `new` whose last
+    answer was cut off and is not learnt.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -193,6 +206,7 @@ def new_lessons(
         approved=bases["feedback"],
         users=len(users),
         unnamed=sum(lesson.user is None for lesson in chosen),
+        cut_off=sum(not lesson.record.messages[-1].learnt for lesson in chosen),
         left_out={why: count for why, count in left_out.most_common() if count},
     )
     return chosen, account
@@ -255,19 +269,28 @@ def learn(record: Record, model: str, settings: ReplaySettings) -> Lesson | str:
     served = record.served
     if served is None:
         return Lesson(record) if record.teaches else NOTHING
+    cut_off = served.finish_reason in CUT_OFF
+    if cut_off and settings.learn_truncated:
+        record = _with_answer_learnt(record)
     nameless = record.model_copy(update={"served": served.model_copy(update={"user": None})})
     if served.correction is not None:
         answer = Message(role="assistant", content=served.correction)
         corrected = nameless.model_copy(update={"messages": (*record.messages[:-1], answer)})
         return Lesson(corrected, served.user, "correction")
     if not record.teaches:
-        return NOTHING
+        return TRUNCATED if cut_off else NOTHING
     own = settings.learn_from == "approved" and is_own(served.model_version, model)
     if served.feedback is not None:
         if served.feedback < settings.good_feedback:
             return DISLIKED
         return Lesson(nameless, served.user, "feedback" if own else "logged")
     return OWN if own else Lesson(nameless, served.user)
+
+
+def _with_answer_learnt(record: Record) -> Record:
+    *before, answer = record.messages
+    answer = answer.model_copy(update={"learnt": True})
+    return record.model_copy(update={"messages": (*before, answer)})
 
 
 def is_own(version: str | None, model: str) -> bool:

@@ -3,6 +3,7 @@
 | path                                   | what it is                                         |
 |----------------------------------------|----------------------------------------------------|
 | `chats.jsonl`, `chats.json`, also `.gz` | JSON: a row a line, or an array (`tasks.json_rows`) |
+| `app.log`, `app.jsonl.1`, `app.jsonl.2.gz` | the same, rotated (`tasks.found_files`)        |
 | `chats.parquet`                        | Parquet                                            |
 | `folder/`, `folder/**/*.jsonl`         | every such file below, or that matches             |
 | `s3://...`, `hf://datasets/USER/NAME/FILE` | the same, there                                |
@@ -15,39 +16,43 @@ import contextlib
 import hmac
 import io
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import fsspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from data_contracts.digests import digest_json
 from data_contracts.errors import DataError, RowRejected
-from data_contracts.formats import Reading, Readings, read_row
+from data_contracts.formats import Reading, read_row
 from data_contracts.formats.fields import is_list, safe_name
 from data_contracts.home_keys import keyed_digest, keyed_json
 from data_contracts.inference_logs import is_inference_log, parse_inference_log
-from data_contracts.printable import is_text
+from data_contracts.lenient_json import parse_json
+from data_contracts.log_formats.opentelemetry import EXPORTS, is_export, spans_of_export
 from data_contracts.records import Record
-from data_contracts.snapshots import MANIFEST, QUARANTINE
+from data_contracts.row_limits import (
+    MAX_ROW_BYTES,
+    MAX_ROW_PARTS,
+    TOO_LONG,
+    TOO_MANY,
+    LostRow,
+)
+from data_contracts.snapshots import MANIFEST
+from tasks.decompress import DAMAGED, opened
+from tasks.found_files import file_format, find_files, first_line
 from tasks.hugging_face import Part, find_part, is_dataset, part_rows
 from tasks.json_rows import BOM, HEAD_BYTES, NotUtf8, RowCutter, layout_of
+from tasks.parquet_rows import count_parquet_rows, parquet_rows
 from tasks.paths import shown
 
-SUFFIXES: dict[str, Literal["jsonl", "parquet"]] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".jsonl.gz": "jsonl",
-    ".ndjson.gz": "jsonl",
-    ".json.gz": "jsonl",
-    ".parquet": "parquet",
-}
+EXPORT_NAMES = tuple(f'"{name}"'.encode() for name in EXPORTS)
+
+# A row as it stands in its source: JSON text, columns, or nothing that can be had.
+RowContent: TypeAlias = bytes | Mapping[str, Any] | LostRow
 
 
 class SourceFile(BaseModel):
@@ -72,24 +77,23 @@ class SourceFile(BaseModel):
 
 
 # What reading a file that is damaged, or gone, or not ours to read raises.
-UNREADABLE = (OSError, EOFError, zlib.error, pa.ArrowException)
-
-# What one row may hold: a longer line is never held in memory as a whole.
-MAX_ROW_BYTES = 32 << 20
+UNREADABLE = DAMAGED
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row as it stands in its source: JSONL bytes, or a mapping."""
+    """A row of a source, and its place in it."""
 
     position: int
-    content: bytes | Mapping[str, Any]
+    content: RowContent
 
     def digest(self, key: bytes) -> str:
         """Keyed digest of the raw content; all that quarantine keeps of a row that cannot be
         parsed."""
         if isinstance(self.content, bytes):
             return keyed_digest(key, b"row:" + self.content)
+        if isinstance(self.content, LostRow):
+            return keyed_json(key, "lost row", f"{self.content.rule} {self.content.place}")
         columns = repr(sorted(self.content.items())).encode("utf-8", "surrogatepass")
         return keyed_digest(key, b"columns:" + columns)
 
@@ -111,10 +115,9 @@ class Row:
         """The row as a record, and what of the row is not in it. Raises as `parse` does."""
         content = self._decoded()
         if isinstance(content, Mapping) and is_inference_log(content):
-            record = parse_inference_log(content, source=source)
-            named = {"id": record.id or f"{source}:{self.position}"}
-            record = record.model_copy(update=named)
-            return Reading(record=record, readings=Readings(formats={"inference log": 1}))
+            reading = parse_inference_log(content, source=source)
+            named = {"id": reading.record.id or f"{source}:{self.position}"}
+            return reading.model_copy(update={"record": reading.record.model_copy(update=named)})
         return read_row(content, source=source, position=self.position)
 
     def decode(self) -> Mapping[str, Any]:
@@ -130,12 +133,13 @@ class Row:
 
     def _decoded(self) -> Any:
         content = self.content
+        if isinstance(content, LostRow):
+            raise RowRejected(content.rule)
         if not isinstance(content, bytes):
             return without_padding(content)
-        if len(content) > MAX_ROW_BYTES:
-            raise RowRejected(f"row: longer than {MAX_ROW_BYTES >> 20} MiB")
+        refuse_large(content)
         try:
-            return json.loads(content.decode("utf-8-sig"))
+            return parse_json(content.decode("utf-8-sig"))
         except UnicodeDecodeError:
             raise RowRejected("row: not valid UTF-8") from None
         except (ValueError, RecursionError):
@@ -163,51 +167,17 @@ def _pruned(value: Any) -> Any:
     return [_pruned(part) for part in value] if is_list(value) else value
 
 
-def find_files(path: str) -> list[str]:
-    """The files that `path` (a file, folder, glob or URL) stands for, sorted.
-
-    Raises:
-        DataError: nothing is there, or nothing of a known format.
-    """
-    try:
-        fs, root = fsspec.url_to_fs(path)
-        if fs.isdir(root):
-            found = fs.find(root)
-        elif any(character in root for character in "*?["):
-            found = fs.glob(root)
-        else:
-            found = [root] if fs.exists(root) else []
-    except (OSError, ValueError, ImportError) as error:
-        raise DataError(
-            f"cannot look at {shown(path)} ({first_line(error)})",
-            "check the address, the network and the credentials",
-            transient=isinstance(error, OSError),
-        ) from error
-    if not found:
-        raise DataError(
-            f"nothing at {shown(path)}", "check the path given with --data or in data.sources"
-        )
-    known = sorted(file for file in found if _format(file) and not file.endswith(QUARANTINE))
-    if not known:
-        raise DataError(
-            f"no JSONL or Parquet file at {shown(path)}", f"files must end in {', '.join(SUFFIXES)}"
-        )
-    uris = [str(fs.unstrip_protocol(file)) for file in known]
-    if odd := [uri for uri in uris if not is_text(uri)]:
-        raise DataError(f"the name of {shown(odd[0])} is not UTF-8", "rename the file")
-    return uris
-
-
-def _format(name: str) -> Literal["jsonl", "parquet"] | None:
-    for suffix, kind in SUFFIXES.items():
-        if name.lower().endswith(suffix):
-            return kind
-    return None
+def refuse_large(line: bytes) -> None:
+    """Raises RowRejected: as a row it would take more memory than one may."""
+    if len(line) > MAX_ROW_BYTES:
+        raise RowRejected(TOO_LONG)
+    if line.count(b"{") + line.count(b"[") > MAX_ROW_PARTS:
+        raise RowRejected(TOO_MANY)
 
 
 def inspect(
     path: str, *, seed: int, key: bytes, subset: str | None = None, split: str | None = None
-) -> list[SourceFile]:
+) -> tuple[list[SourceFile], dict[str, str]]:
     """Count and digest every row source that `path` stands for, without keeping any text.
 
     Args:
@@ -216,18 +186,26 @@ def inspect(
         key: of the digests.
         subset, split: of a data set; None for its default subset, and `train` or its only split.
 
+    Returns:
+        (the sources, {file that is passed over: why})
+
     Raises:
         DataError: missing, unreadable, empty or damaged.
     """
     if path.startswith("bundled:"):
-        return [_inspect_bundled(path, seed)]
+        return [_inspect_bundled(path, seed)], {}
     if is_dataset(path):
-        return [_inspect_dataset(path, key, subset, split)]
+        return [_inspect_dataset(path, key, subset, split)], {}
     if subset or split:
         raise DataError(
             f"{shown(path)} is not a data set with splits", "leave out subset and split"
         )
-    return [_inspect_file(uri, key) for uri in find_files(path)]
+    found = find_files(path)
+    files = [_inspect_file(uri, key) for uri in found.uris]
+    empty = {file.uri: "no rows in it" for file in files if file.rows == 0}
+    if len(empty) == len(files):
+        raise DataError(f"{shown(files[0].uri)} has no rows", "remove it or fill it")
+    return [file for file in files if file.rows], found.passed_over | empty
 
 
 def _inspect_dataset(path: str, key: bytes, subset: str | None, split: str | None) -> SourceFile:
@@ -250,7 +228,7 @@ def _inspect_dataset(path: str, key: bytes, subset: str | None, split: str | Non
 
 
 def _inspect_file(uri: str, key: bytes) -> SourceFile:
-    kind = _format(uri)
+    kind = file_format(uri)
     if kind is None:
         raise DataError(f"{shown(uri)} is not JSONL or Parquet", "rename or convert it")
     digest, size, lines = hmac.new(key, b"file:", "sha256"), 0, 0
@@ -261,8 +239,7 @@ def _inspect_file(uri: str, key: bytes) -> SourceFile:
                 digest.update(chunk)
                 size += len(chunk)
         if kind == "parquet":
-            with fsspec.open(uri, "rb") as file:
-                lines = pq.read_metadata(file).num_rows
+            lines = count_parquet_rows(uri)
         else:
             lines = sum(1 for _ in _json_rows(uri, left_out))
     except NotUtf8 as error:
@@ -273,8 +250,6 @@ def _inspect_file(uri: str, key: bytes) -> SourceFile:
             "check the file",
             transient=isinstance(error, OSError) and not isinstance(error, pa.ArrowException),
         ) from error
-    if lines == 0:
-        raise DataError(f"{shown(uri)} has no rows", "remove it or fill it")
     return SourceFile(
         uri=uri,
         name=_name(uri),
@@ -293,26 +268,15 @@ def _name(uri: str) -> str:
     return f"{folder.rpartition('/')[2]}/{name}" if fs.exists(f"{folder}/{MANIFEST}") else name
 
 
-def first_line(error: BaseException) -> str:
-    """What went wrong, without the path: the file's name may be personal data."""
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return shown((str(error).splitlines() or [type(error).__name__])[0][:200])
-
-
 def rows(file: SourceFile, *, seed: int) -> Iterator[Row]:
     """Every row of a source, in order."""
     for position, content in enumerate(_contents(file, seed)):
         yield Row(position, content)
 
 
-def _contents(file: SourceFile, seed: int) -> Iterable[bytes | Mapping[str, Any]]:
-    if file.format == "jsonl":
-        return _json_rows(file.uri)
-    if file.format == "parquet":
-        return _parquet_rows(file.uri)
+def _contents(file: SourceFile, seed: int) -> Iterable[RowContent]:
+    if file.format in ("jsonl", "parquet"):
+        return contents(file.uri)
     if file.format == "dataset":
         return part_rows(_part(file))
     if file.format == "chitchat":
@@ -331,62 +295,77 @@ def _part(file: SourceFile) -> Part:
     )
 
 
-def contents(uri: str) -> Iterator[bytes | Mapping[str, Any]]:
+def contents(uri: str) -> Iterator[RowContent]:
     """The rows of a file, in order; lines with their line feed.
 
     Raises:
         one of UNREADABLE: after all rows that could be had.
     """
-    return iter(_parquet_rows(uri) if _format(uri) == "parquet" else _json_rows(uri))
+    return iter(parquet_rows(uri) if file_format(uri) == "parquet" else _json_rows(uri))
 
 
 def _json_rows(uri: str, left_out: set[str] | None = None) -> Iterator[bytes]:
-    """The rows of a JSON file; names what it holds besides rows in `left_out`."""
-    with fsspec.open(uri, "rb", compression="infer") as file:
-        start = Start(file)
+    """The rows of a JSON file; names what it holds besides rows in `left_out`.
+
+    An export of OpenTelemetry's is as many rows as it has spans.
+    """
+    with opened(uri) as chunks:
+        start = Start(chunks)
         layout = layout_of(start.head)
+        rows_of_file: Iterator[bytes]
         if layout == "lines":
-            yield from (line for line in split_lines(start) if line.strip())
-            return
-        cutter = RowCutter(layout, MAX_ROW_BYTES)
-        yield from cutter.cut(iter(lambda: start.read(1 << 20), b""))
-        if left_out is not None:
+            rows_of_file = (line for line in split_lines(start) if line.strip())
+        else:
+            cutter = RowCutter(layout, MAX_ROW_BYTES)
+            rows_of_file = cutter.cut(start)
+        for row in rows_of_file:
+            yield from spans_of_row(row) or (row,)
+        if layout != "lines" and left_out is not None:
             left_out |= cutter.left_out
 
 
 class Start:
-    """A file that was looked into: it is read from its beginning again.
+    """Chunks that were looked into: they are given from their beginning again.
 
-    A damaged gzip file gives all that can be had of it before it raises.
+    A damaged file gives all that can be had of it before it raises.
     """
 
-    def __init__(self, file: Any) -> None:
-        self._read = getattr(file, "read1", file.read)
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
         self.head = b""
         self._error: Exception | None = None
         try:
-            while len(self.head) < HEAD_BYTES and (more := self._read(HEAD_BYTES)):
+            while len(self.head) < HEAD_BYTES and (more := next(chunks, b"")):
                 self.head += more
         except UNREADABLE as error:
             self._error = error
-        self._rest = self.head.removeprefix(BOM)
 
-    def read(self, size: int) -> bytes:
-        """At most `size` bytes. Raises one of UNREADABLE: the file is damaged from here on."""
-        if not self._rest:
-            if self._error is not None:
-                raise self._error
-            return bytes(self._read(size))
-        piece, self._rest = self._rest[:size], self._rest[size:]
-        return piece
+    def __iter__(self) -> Iterator[bytes]:
+        """Raises one of UNREADABLE, at last: the file is damaged from here on."""
+        yield self.head.removeprefix(BOM)
+        if self._error is not None:
+            raise self._error
+        yield from self._chunks
 
 
-def split_lines(file: Any) -> Iterator[bytes]:
+def spans_of_row(row: bytes) -> list[bytes]:
+    """The spans of a row that is an export, each as a row; none of any other row."""
+    if not any(name in row for name in EXPORT_NAMES):
+        return []
+    end = b"\n" if row.endswith(b"\n") else b""
+    try:
+        refuse_large(row)
+        document = parse_json(row)
+        spans = spans_of_export(document) if is_export(document) else ()
+        return [json.dumps(span).encode() + end for span in spans]
+    except (RowRejected, ValueError, RecursionError, MemoryError):
+        return []  # it is refused when it is decoded, as any row
+
+
+def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Lines with their line feed; of one longer than MAX_ROW_BYTES only that much and one more."""
-    # A damaged gzip file then gives all that can be had of it before it raises.
-    read = getattr(file, "read1", file.read)
     rest, skipping = b"", False
-    while chunk := read(1 << 20):
+    for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             if not skipping:
@@ -398,12 +377,6 @@ def split_lines(file: Any) -> Iterator[bytes]:
             rest, skipping = b"", True
     if rest and not skipping:
         yield rest
-
-
-def _parquet_rows(uri: str) -> Iterator[Mapping[str, Any]]:
-    with fsspec.open(uri, "rb") as file:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=1024):
-            yield from batch.to_pylist()
 
 
 # -- bundled data sets -------------------------------------------------------------

@@ -14,12 +14,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_contracts import row_limits
 from data_contracts.errors import DataError, RowRejected
-from data_contracts.inference_logs import parse_inference_log
+from data_contracts.inference_logs import NO_LOG, parse_inference_log
+from data_contracts.log_formats.answers import ERROR, NO_ANSWER
+from data_contracts.log_formats.questions import NO_QUESTION
 from data_contracts.log_users import user_of
-from tasks import sources
+from data_contracts.records import Record
+from data_contracts.row_limits import TOO_LONG
+from data_contracts.snapshots import RECORD_SCHEMA, as_row
+from tasks import logs, sources
 from tasks.logs import (
     CountedBefore,
+    LogKeys,
     Pending,
     WatchSettings,
     cut,
@@ -32,7 +39,10 @@ from tests.logs import NOW, hour, log_row, write_log
 
 KEY = b"k" * 32
 SETTINGS = WatchSettings(min_records=30, max_records=50)
-KEY = b"of a home's users"
+NO_USER = "request.messages: no user message"
+REQUEST = {"messages": [{"role": "user", "content": "hi"}]}
+RESPONSE = {"choices": [{"message": {"role": "assistant", "content": "hello"}}]}
+KEYS = LogKeys(records=KEY, users=b"of a home's users", rows=b"r" * 32)
 
 
 def looked(
@@ -53,7 +63,7 @@ def looked(
 
 
 def test_a_flywheel_record_loads_and_says_nobody() -> None:
-    record = parse_inference_log(log_row(1_700_000_000, "hi", "hello"), source="f")
+    record = parse_inference_log(log_row(1_700_000_000, "hi", "hello"), source="f").record
     assert [m.content for m in record.messages] == ["hi", "hello"]
     assert record.created_at == "2023-11-14T22:13:20+00:00"
     assert "somebody" not in record.model_dump_json()
@@ -66,7 +76,7 @@ def test_request_and_response_as_text_tool_calls_feedback_and_milliseconds() -> 
         "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}],
     }
     row["request"], row["response"] = json.dumps(row["request"]), json.dumps(row["response"])
-    record = parse_inference_log(row, source="f")
+    record = parse_inference_log(row, source="f").record
     assert record.messages[-1].tool_calls[0].name == "f"
     assert record.created_at == "2023-11-14T22:13:20+00:00"
     assert record.served is not None
@@ -78,17 +88,73 @@ def test_request_and_response_as_text_tool_calls_feedback_and_milliseconds() -> 
     [
         ({"timestamp": None}, "timestamp: missing"),
         ({"timestamp": "soon"}, "timestamp: not a timestamp"),
+        ({"timestamp": 10**400}, "timestamp: not a timestamp"),
+        ({"timestamp": "01/09/2026 08:00"}, "timestamp: day and month cannot be told apart"),
         ({"request": "{"}, "request: not JSON"),
+        ({"request": {"model": "m"}}, NO_QUESTION),
+        ({"request": {"messages": [{"role": "system", "content": "s"}]}}, NO_USER),
         ({"response": {"choices": []}}, "response.choices: missing or empty"),
-        ({"feedback": "secret text"}, "feedback: not a number"),
-        ({"workload_id": "ann@example.com; drop"}, "workload_id: not a short name"),
-        ({"latency_ms": float("nan")}, "latency_ms: not a number"),
+        ({"response": {"answer": "secret text"}}, NO_ANSWER),
+        ({"response": {"error": {"message": "secret text"}}}, ERROR),
+        ({"request": None}, NO_LOG),
     ],
 )
 def test_a_broken_record_is_named_by_its_rule(change: dict[str, Any], rule: str) -> None:
     with pytest.raises(RowRejected) as caught:
         parse_inference_log({**log_row(1, "hi", "hello"), **change}, source="f")
     assert caught.value.rule == rule
+
+
+@pytest.mark.parametrize(
+    ("change", "unknown"),
+    [
+        ({"feedback": "secret text"}, "feedback"),
+        ({"feedback": {"score": 10**400}}, "feedback"),
+        ({"feedback": {"score": "up", "correction": [1]}}, "feedback.correction"),
+        ({"feedback": ["up", "down"]}, "feedback"),
+        ({"workload_id": "ann@example.com; drop"}, "workload_id"),
+        ({"workload_id": "Customer Support (EU)"}, "workload_id"),
+        ({"workload_id": "x" * 200}, "workload_id"),
+        ({"model_version": {"name": "secret text"}, "request": REQUEST}, "model_version"),
+        ({"latency_ms": float("nan")}, "latency_ms"),
+        ({"latency_ms": 10**400}, "latency_ms"),
+        ({"latency_ms": -1}, "latency_ms"),
+        ({"latency_ms": "fast"}, "latency_ms"),
+        ({"latency_ms": True}, "latency_ms"),
+        ({"usage": {"prompt_tokens": 2**63}}, "usage.prompt_tokens"),
+        ({"usage": {"completion_tokens": {}}}, "usage.completion_tokens"),
+        ({"usage": "many"}, "usage"),
+        ({"id": {"secret": "text"}, "response": RESPONSE}, "id"),
+        ({"id": "half \ud83d of one", "response": RESPONSE}, "id"),
+        ({"id": "x" * 10_000, "response": RESPONSE}, "id"),
+        ({"request": {**REQUEST, "tools": ["secret text"]}}, "tools"),
+    ],
+)
+def test_an_odd_optional_field_is_unknown_and_the_record_stays(
+    change: dict[str, Any], unknown: str
+) -> None:
+    reading = parse_inference_log({**log_row(1, "hi", "hello"), **change}, source="f")
+    assert reading.readings.unknown == {unknown: 1}
+    assert [message.content for message in reading.record.messages] == ["hi", "hello"]
+    assert "secret" not in reading.model_dump_json()
+    # Whatever they are, a snapshot can hold them.
+    pa.Table.from_pylist([as_row(reading.record)], RECORD_SCHEMA)
+
+
+def test_what_can_be_understood_is() -> None:
+    change = {"latency_ms": "812.5", "usage": {"prompt_tokens": "9"}, "feedback": "thumbs_up"}
+    reading = parse_inference_log({**log_row(1, "hi", "hello"), **change}, source="f")
+    served = reading.record.served
+    assert served is not None
+    assert (served.latency_ms, served.prompt_tokens, served.feedback) == (812.5, 9, 1.0)
+    assert not reading.readings.unknown
+
+
+def test_fields_that_nothing_reads_are_named_unless_their_name_may_be_text() -> None:
+    row = log_row(1, "hi", "hello", region="eu", **{"call me at 555 0100": 1, "nothing": None})
+    row["request"]["temperature"] = 0.2
+    reading = parse_inference_log(row, source="f")
+    assert reading.readings.unread == {"region": 1, "other": 1, "request.temperature": 1}
 
 
 SCALARS = st.none() | st.text() | st.floats()
@@ -101,16 +167,21 @@ FIELDS = st.sampled_from(["timestamp", "request", "response", "feedback", "usage
         FIELDS, SCALARS | st.dictionaries(PARTS, SCALARS | st.lists(SCALARS, max_size=3))
     )
 )
-def test_nothing_but_a_rejection_ever_comes_of_garbage(row: dict[str, Any]) -> None:
-    with pytest.raises(RowRejected):
-        parse_inference_log(row, source="f")
+def test_garbage_is_a_rejection_or_a_record(row: dict[str, Any]) -> None:
+    try:
+        reading = parse_inference_log(row, source="f")
+    except RowRejected as rejected:
+        assert rejected.__cause__ is None
+    else:
+        assert reading.record.served is not None
 
 
 def test_damage_loses_no_good_record(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     write_log(logs / "good.jsonl", hour(40, 3))
     (logs / "empty.jsonl").write_text("")
-    (logs / "binary.jsonl").write_bytes(b"\xff\xfe\x00garbage\n" * 3)
+    (logs / "binary.jsonl").write_bytes(b"\xf0\x28garbage\n" * 3)
+    (logs / "utf16.jsonl").write_text("{}\n" * 3, encoding="utf-16")
     (logs / "broken.parquet").write_bytes(b"PAR1 not really")
     whole = gzip.compress("".join(json.dumps(row) + "\n" for row in hour(4000, 2)).encode())
     (logs / "cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])
@@ -132,7 +203,7 @@ def test_damage_loses_no_good_record(tmp_path: Path) -> None:
         file.write('{"timestamp": 1, "requ')  # still being written
     pending = looked(logs)
     uris = {uri.rsplit("/", 1)[-1] for uri in pending.damaged}
-    assert uris == {"broken.parquet", "cut.jsonl.gz"}
+    assert uris == {"broken.parquet", "cut.jsonl.gz", "utf16.jsonl"}
     hours = [entry.at // 3600 for entry in pending.entries]
     third = int(NOW.timestamp()) // 3600 - 3
     assert hours.count(third) == 41
@@ -142,20 +213,21 @@ def test_damage_loses_no_good_record(tmp_path: Path) -> None:
     assert rules(pending.quarantined) == {
         "row: not valid UTF-8": 3,
         "timestamp: in the future": 1,
-        "timestamp: missing": 1,
+        NO_LOG: 1,
     }
 
 
 def test_a_row_of_any_length_is_never_held_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "MAX_ROW_BYTES", 1 << 21)
+    for module in (sources, row_limits):
+        monkeypatch.setattr(module, "MAX_ROW_BYTES", 1 << 21)
     file = tmp_path / "huge.jsonl"
     good = json.dumps(hour(1, 3)[0]).encode()
     file.write_bytes(good + b"\n" + b"x" * (5 << 20) + b"\n" + good.replace(b"3-0", b"3-1") + b"\n")
     pending = looked(file)
     assert len(pending.entries) == 2
-    assert rules(pending.quarantined) == {"row: longer than 2 MiB": 1}
+    assert rules(pending.quarantined) == {TOO_LONG: 1}
 
 
 def test_a_bucket_of_hourly_files() -> None:
@@ -250,8 +322,9 @@ def test_only_the_last_request_of_a_conversation_counts(tmp_path: Path) -> None:
     pending = looked(tmp_path)
     windows, _ = cut(pending, SETTINGS, NOW)
     assert [(len(w.entries), len(w.conversations)) for w in windows] == [(105, 35)]
-    records = [record for _, record in read(pending.files, windows[0].conversations, KEY)]
-    assert {len(record.messages) for record in records} == {6}
+    records = [record for _, record in read(pending.files, windows[0].conversations, KEYS)]
+    assert {len(record.messages) for record in records if isinstance(record, Record)} == {6}
+    assert len(records) == 35
 
 
 def test_a_sample_is_stated_and_the_same_every_time(tmp_path: Path) -> None:
@@ -327,3 +400,54 @@ def test_odd_names_are_still_names() -> None:
 def test_nothing_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         looked(tmp_path / "nowhere")
+
+
+def test_files_that_change_between_the_passes_are_an_error_and_lose_nothing(
+    tmp_path: Path,
+) -> None:
+    write_log(tmp_path / "a.jsonl", hour(40, 3))
+    pending = looked(tmp_path)
+    (tmp_path / "a.jsonl").rename(tmp_path / "a.jsonl.1")
+    with pytest.raises(DataError, match="rotated"):
+        list(read(pending.files, pending.entries))
+    write_log(tmp_path / "a.jsonl", hour(40, 5))
+    with pytest.raises(DataError, match="changed"):
+        list(read(pending.files, pending.entries))
+    (tmp_path / "a.jsonl").write_text("")
+    with pytest.raises(DataError, match="changed"):
+        list(read(pending.files, pending.entries))
+
+
+def test_a_window_that_is_large_in_bytes_is_sampled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "SAMPLE_BYTES", 20_000)
+    rows = hour(40, 3)
+    for row in rows:
+        row["request"]["messages"][0]["content"] += "x" * 2000
+    write_log(tmp_path / "a.jsonl", rows)
+    windows, _ = cut(looked(tmp_path), SETTINGS, NOW)
+    assert 5 <= len(windows[0].sample(50)) <= 10
+
+
+def test_the_same_turns_with_other_calls_of_tools_are_not_the_same_conversation(
+    tmp_path: Path,
+) -> None:
+    rows = []
+    for number, row in enumerate(hour(40, 3)):
+        row["request"] = {"messages": [{"role": "user", "content": "look"}]}
+        call = {"function": {"name": "f", "arguments": json.dumps({"n": number})}}
+        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        row["response"]["choices"] = [{"message": message}]
+        rows.append(row)
+    # The next request of the first of them, with its arguments laid out in another way.
+    again = [
+        {"role": "user", "content": "look"},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": '{"n":0}'}}]},
+        {"role": "tool", "content": "found"},
+    ]
+    rows.append(log_row(rows[-1]["timestamp"] + 1, "", "done"))
+    rows[-1]["request"] = {"messages": again}
+    write_log(tmp_path / "a.jsonl", rows)
+    windows, _ = cut(looked(tmp_path), SETTINGS, NOW)
+    assert (len(windows[0].entries), len(windows[0].conversations)) == (41, 40)

@@ -37,7 +37,8 @@ from data_contracts.formats.turns import (
     with_call_ids,
 )
 from data_contracts.labels import is_label
-from data_contracts.records import LabelledSpan, Message, Record, parse_moment
+from data_contracts.records import LabelledSpan, Message, Record
+from data_contracts.timestamps import parse_moment
 
 __all__ = [
     "FORMATS",

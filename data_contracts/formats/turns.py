@@ -12,6 +12,7 @@
 
 import json
 import math
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -330,7 +331,7 @@ def with_call_ids(messages: Iterable[Message]) -> tuple[Message, ...]:
     Some templates require an id of nine letters and digits; formats without any exist.
     """
     linked: list[Message] = []
-    waiting: list[ToolCall] = []
+    waiting = Waiting()
     number = 0
     for message in messages:
         if message.role == "assistant":
@@ -338,15 +339,13 @@ def with_call_ids(messages: Iterable[Message]) -> tuple[Message, ...]:
             for call in message.tool_calls:
                 number += 1
                 calls.append(call if call.id else call.model_copy(update={"id": _id(number)}))
-            waiting += calls
+            waiting.add(calls)
             if tuple(calls) != message.tool_calls:
                 message = message.model_copy(update={"tool_calls": tuple(calls)})
         elif message.role == "tool":
-            answered = _answered(message, waiting)
-            if answered is not None:
-                waiting.remove(answered)
-                if message.tool_call_id is None:
-                    message = message.model_copy(update={"tool_call_id": answered.id})
+            call_id = waiting.answered_by(message)
+            if message.tool_call_id is None and call_id is not None:
+                message = message.model_copy(update={"tool_call_id": call_id})
         linked.append(message)
     return tuple(linked)
 
@@ -355,9 +354,34 @@ def _id(number: int) -> str:
     return f"call{number:05}"
 
 
-def _answered(result: Message, waiting: list[ToolCall]) -> ToolCall | None:
-    """The call that a tool's message is the result of."""
-    if result.tool_call_id is not None:
-        return next((call for call in waiting if call.id == result.tool_call_id), None)
-    named = (call for call in waiting if call.name == result.name)
-    return next(named, waiting[0] if waiting else None)
+class Waiting:
+    """Calls without a result yet, in order. Finding one takes no longer if there are many."""
+
+    def __init__(self) -> None:
+        self._ids: OrderedDict[str, None] = OrderedDict()
+        self._by_name: dict[str, deque[str]] = {}
+
+    def add(self, calls: Iterable[ToolCall]) -> None:
+        for call in calls:
+            if call.id is not None:
+                self._ids[call.id] = None
+                self._by_name.setdefault(call.name, deque()).append(call.id)
+
+    def answered_by(self, result: Message) -> str | None:
+        """The id of the call that a tool's message is the result of, which waits no more.
+
+        The one that it names; or else the oldest of its function, or of any.
+        """
+        call_id = result.tool_call_id
+        if call_id is None:
+            call_id = self._oldest(result.name) or next(iter(self._ids), None)
+        if call_id is None or call_id not in self._ids:
+            return None
+        del self._ids[call_id]
+        return call_id
+
+    def _oldest(self, name: str | None) -> str | None:
+        queue = self._by_name.get(name or "", deque())
+        while queue and queue[0] not in self._ids:
+            queue.popleft()
+        return queue[0] if queue else None

@@ -218,13 +218,15 @@ class ReadRows:
 
 def read_rows(listing: "Listing") -> ReadRows:
     from data_contracts.formats import Readings
+    from tasks.row_boundary import row_boundary
 
     records: list[Record] = []
     unreadable: Counter[str] = Counter()
     readings = [listing.left_out]
     for file, row in listing.rows():
         try:
-            reading = row.read(file.name)
+            with row_boundary("row"):
+                reading = row.read(file.name)
         except RowRejected as rejected:
             unreadable[rejected.rule] += 1
         else:

@@ -1,7 +1,6 @@
 """`evergreen watch`, `drift`, `ledger`: is traffic still what the champion knows, and what
 was done about it."""
 
-from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from data_contracts.errors import ConfigError, DataError, RowRejected
+from data_contracts.errors import ConfigError, DataError
 from data_contracts.home_keys import passing_key
 from data_contracts.workspace import Workspace
 from flows.cli.data import learned
@@ -21,17 +20,18 @@ from flows.cli.output import (
     progress,
     require_writable,
     show_json,
+    show_passed_over,
     show_table,
 )
 from flows.cli.pipeline import ConfigOption
 from infra.local import PrefectApi
 
 if TYPE_CHECKING:
-    from data_contracts.records import Record
+    from data_contracts.formats import Readings
     from flows.settings import Settings
     from flows.watch import WatchReport
     from tasks.drift.compare import Comparison
-    from tasks.scrub.workers import Search
+    from tasks.drift.sides import Side, SideAccount
 
 DRIFT_CODE = 3
 
@@ -86,10 +86,9 @@ def show_watched(report: "WatchReport") -> None:
     }
     told = [f"{count} {what}" for what, count in counts.items() if count]
     if told:
-        console.print(f"Records besides: {', '.join(told)}")
-    if report.quarantined:
-        rows = [{"rule": rule, "records": n} for rule, n in report.quarantined.items()]
-        show_table("Quarantined", rows)
+        console.print(f"Other records: {', '.join(told)}")
+    show_left_out("", report.all_quarantined, report.readings)
+    show_passed_over(report.passed_over)
     for uri, reason in report.damaged.items():
         console.print(bold("Damaged:"), f"{uri}: {reason}; read as far as it goes")
     for window in report.windows:
@@ -120,6 +119,7 @@ def drift(
     from tasks.drift.compare import compare
     from tasks.drift.features import describe
     from tasks.drift.report import page
+    from tasks.drift.sides import scrub_side
     from tasks.paths import shown
     from tasks.scrub.replace import secret_key
     from tasks.scrub.workers import searching
@@ -128,20 +128,22 @@ def drift(
     if report is not None:
         require_writable(report)
     paths = {"reference": reference, "current": current}
-    listed = {name: read_side(path, settings) for name, path in paths.items()}
+    sides = {name: readable_side(path, settings) for name, path in paths.items()}
     policy, encoder = load_policy(settings.scrub.policy), Encoder(settings.encoder)
     key = secret_key(policy)
-    sides = {}
+    described = {}
     with progress(quiet=as_json) as bar:
         detector = learned(bar, policy, settings.scrub, Workspace.current())
         with searching(policy, detector, settings.scrub.workers) as search:
-            for name, (records, _) in listed.items():
+            for name, side in sides.items():
                 scrub, embed = (bar.add_task(f"{what} the {name}") for what in ("scrub", "embed"))
-                clean = scrubbed(records, search, key, partial(advance, bar, scrub))
-                sides[name] = describe(clean, encoder, on_progress=partial(advance, bar, embed))
-                enough(name, len(sides[name]), settings)
-    evidence = compare(sides["reference"], sides["reference"], sides["current"], settings.drift)
-    sampled = {name: of for name, (_, of) in listed.items()}
+                sides[name] = scrub_side(side, search, key, partial(advance, bar, scrub))
+                enough(name, len(sides[name].records), settings)
+                described[name] = describe(
+                    sides[name].records, encoder, on_progress=partial(advance, bar, embed)
+                )
+    before, now = described["reference"], described["current"]
+    evidence = compare(before, before, now, settings.drift)
     if report is not None:
         about = {
             "reference": shown(reference),
@@ -150,51 +152,22 @@ def drift(
             "model": "two files",
         }
         write_page(report, page(evidence, about))
-    show_comparison(evidence.comparison, sampled, as_json=as_json)
+    accounts = {name: side.account for name, side in sides.items()}
+    show_comparison(evidence.comparison, accounts, as_json=as_json)
     if evidence.comparison.verdict == "drift":
         raise typer.Exit(DRIFT_CODE)
 
 
-def read_side(path: str, settings: "Settings") -> "tuple[list[Record], int]":
-    """(a seeded sample of the conversations at a path, how many rows there are).
-
-    Raises:
-        DataError: nothing is there, or too few rows can be read.
-    """
-    from tasks.drift.features import one_exchange
+def readable_side(path: str, settings: "Settings") -> "Side":
+    """Raises DataError: nothing is there, or too few rows can be read."""
+    from tasks.drift.sides import read_side
     from tasks.ingest import IngestSettings, Source, ingest
-    from tasks.logs import whole
 
-    source = Source(path=path, rows=settings.drift.reference_records)
-    sample = IngestSettings(sources=(source,), seed=settings.drift.seed)
-    listing = ingest(sample, passing_key())
-    records = []
-    for file, row in listing.rows():
-        try:
-            records.append(row.parse(file.name))
-        except RowRejected:
-            continue  # told by the difference to the number of rows
-    enough(path, len(records), settings)
-    # All that is compared, so all that needs to be scrubbed.
-    narrow = [narrowed for record in whole(records) if (narrowed := one_exchange(record))]
-    return narrow, sum(part.file.rows for part in listing.taken)
-
-
-def scrubbed(
-    records: "list[Record]",
-    search: "Search",
-    key: bytes | None,
-    on_progress: Callable[[int, int], None],
-) -> "list[Record]":
-    """Those that can be scrubbed, without their personal data."""
-    from tasks.scrub.records import scrub_records
-
-    clean = []
-    for done, (_, one) in enumerate(scrub_records(records, search, key), start=1):
-        if not isinstance(one, RowRejected):  # as above
-            clean.append(one)
-        on_progress(done, len(records))
-    return clean
+    sample = Source(path=path, rows=settings.drift.reference_records)
+    listing = ingest(IngestSettings(sources=(sample,), seed=settings.drift.seed), passing_key())
+    side = read_side(listing)
+    enough(path, len(side.records), settings)
+    return side
 
 
 def enough(name: str, count: int, settings: "Settings") -> None:
@@ -213,20 +186,48 @@ def write_page(file: Path, content: str) -> None:
         raise ConfigError(f"cannot write {file} ({error.strerror})", "choose another") from error
 
 
-def show_comparison(comparison: "Comparison", sampled: dict[str, int], *, as_json: bool) -> None:
+def show_comparison(
+    comparison: "Comparison", accounts: "dict[str, SideAccount]", *, as_json: bool
+) -> None:
     from tasks.drift.report import headline, test_rows
 
     if as_json:
-        show_json(comparison.model_dump(mode="json") | {"rows": sampled})
+        rows = {name: account.rows for name, account in accounts.items()}
+        told = {name: account.model_dump(mode="json") for name, account in accounts.items()}
+        show_json(comparison.model_dump(mode="json") | {"rows": rows, "accounts": told})
         return
     shown = ("test", "adjusted p", "effect (AUC)", "reference", "now", "drift")
-    rows = [{name: row[name] for name in shown} for row in test_rows(comparison)]
-    show_table("Tests", rows)
-    console.print(
-        f"{comparison.reference_rows} conversations of {sampled['reference']} rows against"
-        f" {comparison.current_rows} of {sampled['current']}"
-    )
+    tests = [{name: row[name] for name in shown} for row in test_rows(comparison)]
+    show_table("Tests", tests)
+    for name, account in accounts.items():
+        show_account(name, account)
     console.print(bold(headline(comparison)), comparison.reason, sep=": ")
+
+
+def show_account(name: str, account: "SideAccount") -> None:
+    """What became of all rows of a side."""
+    counts = {
+        "in a later request": account.contained,
+        "duplicates": account.duplicates,
+        "without an answered question": account.unanswered,
+        "not in the sample": account.not_sampled,
+        "quarantined": sum(account.quarantined.values()),
+    }
+    others = [f"{count} {what}" for what, count in counts.items() if count]
+    console.print(", ".join([f"{name}: {account.rows} rows, {account.compared} compared", *others]))
+    show_left_out(f"{name}: ", account.quarantined, account.readings)
+    show_passed_over(account.passed_over)
+
+
+def show_left_out(side: str, quarantined: dict[str, int], readings: "Readings") -> None:
+    """Rows that cannot be used, by rule, and what of the others is not read."""
+    from tasks.scrub.report import reading_tables
+
+    if quarantined:
+        rows = [{"rule": rule, "records": count} for rule, count in quarantined.items()]
+        show_table(f"{side}Quarantined, by the rule they broke", rows)
+    for title, table in reading_tables(readings).items():
+        show_table(f"{side}{title}", table)
 
 
 def ledger(

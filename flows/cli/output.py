@@ -8,7 +8,7 @@ import json
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any
@@ -98,6 +98,19 @@ def show_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     console.print(table)
+
+
+# Files that are named one by one.
+NAMED = 20
+
+
+def show_passed_over(files: Mapping[str, str]) -> None:
+    """Files that were not read, and why."""
+    if not files:
+        return
+    rows = [{"file": file, "why": why} for file, why in sorted(files.items())]
+    more = f", {NAMED} of {len(rows)}" if len(rows) > NAMED else ""
+    show_table(f"Files passed over{more}", rows[:NAMED])
 
 
 def _cell(value: Any) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 from data_contracts.errors import ConfigError, StackError
 from data_contracts.home_keys import passing_key
 from data_contracts.workspace import Workspace
-from flows.cli.output import JsonFlag, bold, console, show_json, show_table
+from flows.cli.output import JsonFlag, bold, console, show_json, show_passed_over, show_table
 from infra.local import PrefectApi
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def show_summary(report: "RetrainReport") -> None:
         show_table("Quarantined, by the rule they broke", rows)
     if report.new_data is not None:
         show_table("New data, of traffic that drifted", new_data_table(report.new_data))
+    show_passed_over(report.passed_over)
     for title, rows in found_tables(report.scrub).items():
         show_table(title, rows)
     if report.scrub.audit:

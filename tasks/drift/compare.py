@@ -256,15 +256,17 @@ def foreign(reference: Sequence[str], current: Sequence[str]) -> tuple[Numbers, 
 def unknown(reference: Sequence[str], current: Sequence[str]) -> tuple[Numbers, Numbers]:
     """Share of words that are not in the vocabulary of one half of the reference.
 
-    The other half is what the current window is compared with: no text's own words are
-    in the vocabulary that it is measured by.
+    The other half is what the current window is compared with. A text of either side that is
+    also in the first half is left out: its own words would be in the vocabulary that it is
+    measured by, and a window that repeats the reference would seem to be of fewer new words.
     """
-    vocabulary = {word for text in reference[0::2] for word in words(text)}
+    first = set(reference[0::2])
+    vocabulary = {word for text in first for word in words(text)}
 
     def values(texts: Sequence[str]) -> Numbers:
         shares = []
         for text in texts:
-            found = words(text)
+            found = [] if text in first else words(text)
             new = sum(word not in vocabulary for word in found)
             shares.append(new / len(found) if found else np.nan)
         return np.array(shares)

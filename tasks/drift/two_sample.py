@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 
 RIDGE = 0.03
+LEAST_VARIANCE = 1e-9
 NEIGHBOURS = 10
 FOLDS = 5
 # Permutations at a time: bounds memory to CHUNK x points.
@@ -119,7 +120,8 @@ def discriminant(reference: Floats, current: Floats, seed: int) -> tuple[float, 
         before, after = points[~held & ~labels], points[~held & labels]
         centred = np.concatenate([before - before.mean(axis=0), after - after.mean(axis=0)])
         covariance = centred.T @ centred / len(centred)
-        ridge = RIDGE * np.trace(covariance) * np.eye(points.shape[1])
+        # Of equal points there is no variance: what is added keeps the matrix regular.
+        ridge = (RIDGE * np.trace(covariance) + LEAST_VARIANCE) * np.eye(points.shape[1])
         direction = np.linalg.solve(covariance + ridge, after.mean(axis=0) - before.mean(axis=0))
         middle = (after.mean(axis=0) + before.mean(axis=0)) / 2
         scores[held] = (points[held] - middle) @ direction

@@ -125,6 +125,8 @@ class Scrubbing:
         self._replacer = Replacer(policy, [text for _, text in self._texts], key)
         self._known: dict[str, str] = {}
         self._call_ids: dict[str, str] = {}
+        self._taken = {text for kind, text in self._texts if kind == "call id"}
+        self._numbers = count(1)
         self.result = ScrubbedMessages(())
         for kind, text in self._texts:
             self._search(kind, text)
@@ -176,10 +178,10 @@ class Scrubbing:
     def _call_id(self, identifier: str) -> str:
         """Another id for calls whose own is personal data: nine letters and digits, as some
         templates want it."""
-        taken = {text for kind, text in self._texts if kind == "call id"}
-        taken |= set(self._call_ids.values())
-        free = (name for number in count(1) if (name := f"call{number:05}") not in taken)
-        return self._call_ids.setdefault(identifier, next(free))
+        if identifier not in self._call_ids:
+            names = (f"call{number:05}" for number in self._numbers)
+            self._call_ids[identifier] = next(name for name in names if name not in self._taken)
+        return self._call_ids[identifier]
 
     def _count_labels(self, record: Record) -> None:
         for label in record.labelled_spans:

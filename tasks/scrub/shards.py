@@ -31,6 +31,7 @@ from data_contracts.records import Record
 from data_contracts.snapshots import RECORD_SCHEMA, QuarantinedRow, as_row
 from data_contracts.workspace import Workspace
 from tasks.ingest import Listing
+from tasks.row_boundary import row_boundary
 from tasks.scrub.detector import BuiltDetector
 from tasks.scrub.engine import Find, scrub_record, texts
 from tasks.scrub.file_names import scrub_file_name, texts_of_name
@@ -213,15 +214,18 @@ class Making:
         self._refused: list[Refusal] = []
         self._records: list[tuple[Record, Refusal]] = []
         readings: list[Reading] = []
+        wanted: list[str] = []
         for row, digest in run.rows:
             refusal = Refusal(row.position, digest)
             try:
-                readings.append(row.read(self._source))
-                self._records.append((readings[-1].record, refusal))
+                with row_boundary("row"):
+                    reading = row.read(self._source)
+                    wanted += texts(reading.record)
+                readings.append(reading)
+                self._records.append((reading.record, refusal))
             except RowRejected as rejected:
                 self._refused.append(replace(refusal, rule=rejected.rule))
         self._readings = Readings.total(one.readings for one in readings)
-        wanted = (text for record, _ in self._records for text in texts(record))
         names = chain(texts_of_name(self._source), self._readings.unread)
         self._asked: Asked = search.ask(chain(wanted, names))
 
@@ -231,22 +235,10 @@ class Making:
         rows = []
         for record, refusal in self._records:
             try:
-                clean, found = scrub_record(record, self._asked, self._policy, self._key)
+                with row_boundary("scrub"):
+                    rows.append(self._scrubbed(record))
             except RowRejected as rejected:
                 self._refused.append(replace(refusal, rule=rejected.rule))
-                continue
-            told = NOTHING
-            if found.findings or found.labelled:
-                told = Found.model_validate(found, from_attributes=True).model_dump_json()
-            raw = keyed_json(self._row_key, "duplicate", record.content_digest)
-            rows.append(
-                as_row(clean)
-                | {
-                    "raw": bytes.fromhex(raw)[:16],
-                    "clean": bytes.fromhex(clean.content_digest)[:16],
-                    "found": told,
-                }
-            )
         source = scrub_file_name(self._source, self._asked, self._policy, self._key)
         quarantined = [row.model_dump() for row in self._quarantined(source)]
         stored = {
@@ -256,6 +248,19 @@ class Making:
         }
         write(self._path, pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(stored))
         return Shard(path=self._path, rows_in=self._rows_in)
+
+    def _scrubbed(self, record: Record) -> dict[str, object]:
+        """The row of the shard. Raises RowRejected: it cannot be scrubbed."""
+        clean, found = scrub_record(record, self._asked, self._policy, self._key)
+        told = NOTHING
+        if found.findings or found.labelled:
+            told = Found.model_validate(found, from_attributes=True).model_dump_json()
+        raw = keyed_json(self._row_key, "duplicate", record.content_digest)
+        return as_row(clean) | {
+            "raw": bytes.fromhex(raw)[:16],
+            "clean": bytes.fromhex(clean.content_digest)[:16],
+            "found": told,
+        }
 
     def _quarantined(self, source: str) -> list[QuarantinedRow]:
         for refused in self._refused:
