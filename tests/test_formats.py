@@ -30,7 +30,7 @@ PATTERNS = Scrubber(load_policy().model_copy(update={"detector": False}), None)
 def read(path: Path) -> tuple[list[Reading], Counter[str]]:
     found: list[Reading] = []
     refused: Counter[str] = Counter()
-    for file in inspect(str(path), seed=0):
+    for file in inspect(str(path), seed=0, key=b"k" * 32):
         for row in rows(file, seed=0):
             try:
                 found.append(row.read(file.name))
