@@ -176,7 +176,8 @@ def enough(name: str, count: int, settings: "Settings") -> None:
     least = settings.watch.min_records
     if count < least:
         raise DataError(
-            f"{shown(name)}: {count} conversations are too few to tell (watch.min_records is {least})",
+            f"{shown(name)}: {count} conversations are too few to tell"
+            f" (watch.min_records is {least})",
             "give more, or lower watch.min_records (30 at least)",
         )
 
