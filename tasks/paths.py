@@ -1,7 +1,7 @@
 """Paths in messages and logs, which people see who do not see the data."""
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 
 from data_contracts.errors import RowRejected
 from data_contracts.findings import Finding
@@ -11,6 +11,7 @@ from data_contracts.policy import ScrubPolicy, load_policy
 TELLING_DIGITS = 4
 
 
+@lru_cache(maxsize=1024)
 def shown(path: str) -> str:
     """A path without the personal data that patterns find in it.
 

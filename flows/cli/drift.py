@@ -171,10 +171,13 @@ def readable_side(path: str, settings: "Settings") -> "Side":
 
 
 def enough(name: str, count: int, settings: "Settings") -> None:
+    from tasks.paths import shown
+
     least = settings.watch.min_records
     if count < least:
         raise DataError(
-            f"{name}: {count} conversations are too few to tell (watch.min_records is {least})",
+            f"{shown(name)}: {count} conversations are too few to tell"
+            f" (watch.min_records is {least})",
             "give more, or lower watch.min_records (30 at least)",
         )
 
