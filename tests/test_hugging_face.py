@@ -74,7 +74,7 @@ def repository(tmp_path: Path) -> Path:
 
 def read(path: Path, **which: str) -> tuple[SourceFile, list[str]]:
     (file,) = inspect(str(path), seed=0, key=KEY, **which)
-    found = [row.parse(file.name) for row in rows(file, seed=0, key=KEY)]
+    found = [row.parse(file.name) for row in rows(file, seed=0)]
     assert file.rows == len(found)
     for number, record in enumerate(found):
         expected = {"town": "Oslo"} if number % 2 else {"days": number}
@@ -142,7 +142,7 @@ def test_images_are_not_decoded_and_have_a_rule_of_their_own(tmp_path: Path) -> 
     table = {"prompt": ["a"], "response": ["b"], "image": [{"bytes": b"no image", "path": None}]}
     datasets.Dataset.from_dict(table, features=features).save_to_disk(str(tmp_path / "d"))
     (file,) = inspect(str(tmp_path / "d"), seed=0, key=KEY)
-    (row,) = rows(file, seed=0, key=KEY)
+    (row,) = rows(file, seed=0)
     with pytest.raises(RowRejected, match="row: images cannot be represented"):
         row.parse("s")
 
