@@ -24,13 +24,14 @@ from tasks.split import SplitSettings, nothing_to_learn
 DATA = Path(__file__).parent / "data"
 FILES = sorted((DATA / "formats").iterdir())
 CASES = DATA / "field_cases"
+KEY = b"k" * 32
 PATTERNS = Scrubber(load_policy().model_copy(update={"detector": False}), None)
 
 
 def read(path: Path) -> tuple[list[Reading], Counter[str]]:
     found: list[Reading] = []
     refused: Counter[str] = Counter()
-    for file in inspect(str(path), seed=0, key=b"k" * 32):
+    for file in inspect(str(path), seed=0, key=KEY):
         for row in rows(file, seed=0):
             try:
                 found.append(row.read(file.name))
@@ -106,7 +107,7 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 def test_nothing_is_missing_but_what_the_readings_name(file: Path) -> None:
     if file.name == "utf16.jsonl":
         pytest.skip("refused as a whole")
-    for source in inspect(str(file), seed=0, key=b"k" * 32):
+    for source in inspect(str(file), seed=0, key=KEY):
         for row in rows(source, seed=0):
             try:
                 reading = row.read("s")
