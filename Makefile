@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCKS := infra/locks
 
-.PHONY: demo test lint bench detector install clean lock lock-images sbom audit
+.PHONY: demo test test-slow lint bench detector install clean lock lock-images sbom audit
 
 demo: $(STAMP)
 	$(BIN)/evergreen demo
@@ -14,6 +14,10 @@ demo: $(STAMP)
 # by name, as those with the fewest tests take longest.
 test: $(STAMP)
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# What `make test` leaves out: more families of models, trained on two ranks each.
+test-slow: $(STAMP)
+	$(BIN)/pytest -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -298,7 +298,7 @@ def load_tokenizer(base: Base) -> Any:
     """The base's tokenizer.
 
     Raises:
-        ModelError: it cannot be loaded, or has no chat template.
+        ModelError: it cannot be loaded, is not a fast one, or has no chat template.
     """
     from transformers import AutoTokenizer
 
@@ -309,6 +309,11 @@ def load_tokenizer(base: Base) -> Any:
             f"the tokenizer in {base.path} cannot be loaded ({type(error).__name__})",
             "save it again with tokenizer.save_pretrained",
         ) from error
+    if not tokenizer.is_fast:  # others do not tell which characters a token is of
+        raise ModelError(
+            f"the tokenizer of {base.id} ({type(tokenizer).__name__}) is not a fast one",
+            "save it as tokenizer.json, or use a model that has one",
+        )
     if tokenizer.chat_template is None:
         raise ModelError(
             f"the tokenizer of {base.id} has no chat template",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.digests import digest_json
 from data_contracts.errors import TrainingError
+from data_contracts.snapshots import Snapshot
 from models.base import Base, load_config
 from models.chat import TOO_LONG, EncodingReport, Example, encode_all
 from models.proof import prove
@@ -104,6 +105,17 @@ def require_learnable(report: EncodingReport, most: float) -> None:
             f"{skipped} of {report.conversations} conversations ({share:.1%}) cannot be learnt"
             f" from: {reasons}",
             f"{fix}, or set train.max_skipped: {share + 0.005:.2f} to train without them",
+        )
+
+
+def require_held_out(data: Snapshot, base: Base, max_length: int) -> None:
+    """Raises TrainingError: no held-out conversation can be scored, so nothing could be judged."""
+    _, report = encode_all(load_template(base), data.records(), max_length)
+    if not report.examples:
+        reasons = "; ".join(f"{reason} ({count})" for reason, count in report.skipped.items())
+        raise TrainingError(
+            f"none of {report.conversations} held-out conversations can be scored: {reasons}",
+            "adapt them, see docs/models.md, or raise split.holdout or train.max_length",
         )
 
 

@@ -333,6 +333,9 @@ class Plan(BaseModel):
     tokens_per_second: float
     seconds: float
     cost: float | None = Field(description="At the price given for an hour of the whole machine.")
+    notes: tuple[str, ...] = Field(
+        default=(), description="What was left out, adapted, or could not be found out."
+    )
 
 
 def plan(

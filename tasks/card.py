@@ -1,7 +1,7 @@
 """The model card: a README in the form that the Hugging Face hub reads, of measured numbers."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any
 
@@ -66,13 +66,21 @@ def header(lineage: Lineage, evaluation: Evaluation) -> ModelCardData:
     )
 
 
-def export_card(card: str | None, version: Version, serving: Serving, *, merged: bool) -> str:
+def export_card(
+    card: str | None,
+    version: Version,
+    serving: Serving,
+    chat_template_kwargs: Mapping[str, Any],
+    *,
+    merged: bool,
+) -> str:
     """The README of an export: how to load what is in the folder, and the version's card if any.
 
     Args:
         card: as `model_card` made it; None of a version that has none.
         version: what was exported.
         serving: what vLLM makes of it.
+        chat_template_kwargs: with which it was trained and judged.
         merged: whether the folder holds the whole model.
     """
     made = ModelCard(card) if card else ModelCard("---\npipeline_tag: text-generation\n---\n\n")
@@ -81,9 +89,14 @@ def export_card(card: str | None, version: Version, serving: Serving, *, merged:
         made.data.tags = ["evergreen", "conversational"]
         if made.data.get("base_model"):
             made.data.base_model_relation = "finetune"
-    made.text = (
-        "\n" + _render("export.md.j2", version=version, merged=merged, serving=serving) + made.text
+    export = _render(
+        "export.md.j2",
+        version=version,
+        merged=merged,
+        serving=serving,
+        chat_template_kwargs=dict(chat_template_kwargs),
     )
+    made.text = f"\n{export}{made.text}"
     return str(made)
 
 

@@ -122,7 +122,9 @@ def export(
         anywhere = serving.model_copy(
             update={"reason": serving.reason.replace(str(folder), "THIS_FOLDER")}
         )
-        _write_documents(documents, partial, anywhere, merged=merged)
+        _write_documents(
+            documents, partial, anywhere, version.base.chat_template_kwargs, merged=merged
+        )
         files = _sums(partial)
         let_others_read(partial)  # who serves it may be another user
         publish(partial, folder)
@@ -229,11 +231,24 @@ def _copy_tokenizer(base: Base, folder: Path) -> None:
             shutil.copyfile(file, folder / file.name)
 
 
-def _write_documents(documents: Documents, folder: Path, serving: Serving, *, merged: bool) -> None:
+def _write_documents(
+    documents: Documents,
+    folder: Path,
+    serving: Serving,
+    chat_template_kwargs: dict[str, Any],
+    *,
+    merged: bool,
+) -> None:
     for name in (LINEAGE, VERDICT):
         if name in documents.texts:
             (folder / name).write_text(documents.texts[name], encoding="utf-8")
-    card = export_card(documents.texts.get(CARD), documents.version, serving, merged=merged)
+    card = export_card(
+        documents.texts.get(CARD),
+        documents.version,
+        serving,
+        chat_template_kwargs,
+        merged=merged,
+    )
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 

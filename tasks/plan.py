@@ -59,8 +59,10 @@ def plan(
             continue
     examples, report = encode_all(template, sample, settings.max_length)
     if not examples:
+        why = "; ".join(f"{reason} ({count})" for reason, count in report.skipped.items())
         raise DataError(
-            f"none of the first {SAMPLE} rows is a conversation with an answer",
+            f"none of the first {SAMPLE} rows is a conversation to learn from"
+            + (f": {why}" if why else ""),
             "see `evergreen validate`",
         )
     learnt = report.conversations - report.skipped.total()
@@ -68,7 +70,14 @@ def plan(
     work = Work.of(examples, conversations=max(1, round(listing.rows_in * share)))
     here = machine or this_machine(settings, dtype)
     shape = plans.shape_of(load_config(base), settings, dtype.itemsize, gpu=here.gpu)
-    return plans.plan(shape, settings, work, here, dtype.itemsize, price)
+    notes = [
+        f"{count} of the first {len(sample)} conversations: {what}"
+        for what, count in (report.skipped + report.changed).items()
+    ]
+    if shape.rule:
+        notes.append(f"memory and speed are from a rule of thumb: no trace ({shape.rule})")
+    made = plans.plan(shape, settings, work, here, dtype.itemsize, price)
+    return made.model_copy(update={"notes": tuple(notes)})
 
 
 def this_machine(settings: TrainSettings, dtype: object) -> Machine:

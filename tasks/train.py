@@ -21,7 +21,12 @@ from data_contracts.snapshots import Snapshot
 from data_contracts.workspace import Workspace
 from models.adapters import Adapter, load_model
 from models.base import Base
-from models.encoding import read_encoding, validation_split, write_encoding
+from models.encoding import (
+    read_encoding,
+    require_held_out,
+    validation_split,
+    write_encoding,
+)
 from models.memory import release
 from models.preflight import check_device, check_model
 from models.probe import Probe
@@ -457,6 +462,7 @@ def train_task(
     progress = StageProgress("train", "steps")
     curve: dict[int, StepMetrics] = {}
     validated: dict[int, float] = {}
+    require_held_out(parts.holdout, base, settings.max_length)
     spec = spec_of(parts.train, base, settings, start, workspace)
 
     show = following(progress, curve, validated)

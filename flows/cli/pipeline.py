@@ -262,6 +262,8 @@ def plan(
             }
         ],
     )
+    for note in made.notes:
+        console.print(f"Note: {note}")
     if not made.fits:
         console.print(
             Text("It does not fit.", "bold red"),
