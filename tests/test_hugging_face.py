@@ -73,7 +73,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def read(path: Path, **which: str) -> tuple[SourceFile, list[str]]:
-    (file,) = inspect(str(path), seed=0, key=KEY, **which)
+    (file,), _ = inspect(str(path), seed=0, key=KEY, **which)
     found = [row.parse(file.name) for row in rows(file, seed=0)]
     assert file.rows == len(found)
     for number, record in enumerate(found):
@@ -114,9 +114,9 @@ def test_the_split_is_asked_for_where_none_is_for_training(tmp_path: Path) -> No
 
 
 def test_a_changed_data_set_is_noticed(saved: Path) -> None:
-    before = inspect(str(saved), seed=0, key=KEY)[0].digest
+    before = inspect(str(saved), seed=0, key=KEY)[0][0].digest
     datasets.Dataset.from_list(chats(6, "other")).save_to_disk(str(saved / "train"))
-    assert inspect(str(saved), seed=0, key=KEY)[0].digest != before
+    assert inspect(str(saved), seed=0, key=KEY)[0][0].digest != before
 
 
 def test_nothing_raw_is_kept_on_disk(
@@ -141,7 +141,7 @@ def test_images_are_not_decoded_and_have_a_rule_of_their_own(tmp_path: Path) -> 
     )
     table = {"prompt": ["a"], "response": ["b"], "image": [{"bytes": b"no image", "path": None}]}
     datasets.Dataset.from_dict(table, features=features).save_to_disk(str(tmp_path / "d"))
-    (file,) = inspect(str(tmp_path / "d"), seed=0, key=KEY)
+    (file,), _ = inspect(str(tmp_path / "d"), seed=0, key=KEY)
     (row,) = rows(file, seed=0)
     with pytest.raises(RowRejected, match="row: images cannot be represented"):
         row.parse("s")

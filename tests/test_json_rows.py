@@ -108,7 +108,7 @@ def test_the_layout_is_told_by_what_the_file_begins_with(
         with pytest.raises(DataError, match="has no rows"):
             inspect(str(file), seed=0, key=KEY)
         return
-    (source,) = inspect(str(file), seed=0, key=KEY)
+    (source,), _ = inspect(str(file), seed=0, key=KEY)
     found = list(rows(source, seed=0))
     assert source.rows == len(found) == count
     readable = [row for row in found if _is_json(row)]
@@ -140,7 +140,7 @@ def test_a_file_larger_than_its_head_is_read_whole(tmp_path: Path) -> None:
         packed = tmp_path / f"{name}.gz"
         packed.write_bytes(gzip.compress(content.encode()))
         for path in (file, packed):
-            (source,) = inspect(str(path), seed=0, key=KEY)
+            (source,), _ = inspect(str(path), seed=0, key=KEY)
             read = [row.parse("s") for row in rows(source, seed=0)]
             expected = ["a"] if name.startswith("long") else [row["response"] for row in found]
             assert [record.messages[-1].content for record in read] == expected
