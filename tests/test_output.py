@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -259,3 +260,8 @@ def test_on_a_terminal_only_what_is_meant_is_bold(tmp_path: Path) -> None:
     assert "Traceback" in error
     assert "OSError" in error
     assert "warning: UserWarning" in error
+
+
+def test_no_command_writes_markup_which_would_be_shown_as_it_stands() -> None:
+    for file in Path(cli.__file__).parent.glob("*.py"):
+        assert not re.search(r"\[/?(bold|red|green|dim|link)\b", file.read_text()), file

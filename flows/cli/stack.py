@@ -141,7 +141,7 @@ def show_login(
         return
     one_field, two_fields = "log in with {user}:{password}", "user {user}, password {password}"
     for row, ask in zip(rows, (one_field, two_fields), strict=True):  # as their pages ask
-        console.print(f"[bold]{row['server']}:[/bold] {row['address'] or 'not up'}")
+        console.print(bold(f"{row['server']}:"), row["address"] or "not up")
         console.print(f"  {ask.format_map(row)}", markup=False, soft_wrap=True)
         console.print(f"  the password is in {row['file']}", markup=False, soft_wrap=True)
 
