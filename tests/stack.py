@@ -15,7 +15,7 @@ from typing import NamedTuple
 from infra.local import is_free
 from tests.commands import command, environment, evergreen
 
-SECONDS = 300
+SECONDS = 600
 FLOW = """
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
