@@ -10,7 +10,7 @@ from jinja2 import Environment
 from matplotlib.figure import Figure
 
 from tasks.drift.compare import Comparison, Evidence, Side, TestResult
-from tasks.drift.features import Features, Numbers
+from tasks.drift.features import Features, Numbers, Vectors
 from tasks.markdown import table
 from tasks.pictures import as_base64
 
@@ -106,19 +106,11 @@ def _short(text: str) -> str:
 
 def _map(evidence: Evidence) -> str:
     """t-SNE of some of the users' messages; the less like the reference, the darker."""
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
-
     before = _some(evidence.reference.user_vectors)
     after = _some(evidence.current.user_vectors)
     scores = _some(evidence.embeddings["user"].scores)
     points = np.concatenate([before, after])
-    # Its threads wait for each other many times a millisecond: beside a retrain on the same
-    # cores more than one take twenty times as long.
-    with threadpool_limits(1):
-        flat = TSNE(
-            init="pca", random_state=7, perplexity=min(30.0, (len(points) - 1) / 3)
-        ).fit_transform(points)
+    flat = _flattened(points)
     figure = Figure(figsize=(9, 4.6), layout="constrained")
     axes = figure.subplots()
     (x, y), (now_x, now_y) = flat[: len(before)].T, flat[len(before) :].T
@@ -128,6 +120,22 @@ def _map(evidence: Evidence) -> str:
     axes.legend(loc="upper right", frameon=False)
     figure.colorbar(shown, ax=axes, label="unlike the reference")
     return as_base64(figure)
+
+
+def _flattened(points: Vectors) -> Vectors:
+    """Points [n, d] in two dimensions; equal ones stay where they are."""
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    if not np.ptp(points, axis=0).any():
+        return np.zeros((len(points), 2), dtype=np.float32)
+    # Its threads wait for each other many times a millisecond: beside a retrain on the same
+    # cores more than one take twenty times as long.
+    with threadpool_limits(1):
+        flat: Vectors = TSNE(
+            init="pca", random_state=7, perplexity=min(30.0, (len(points) - 1) / 3)
+        ).fit_transform(points)
+    return flat
 
 
 def _some(rows: Any) -> Any:
