@@ -154,8 +154,10 @@ def run_job(spec: FinetuneSpec, settings: TrainSettings, on_event: Callable[[Eve
     """Write the job into its folder, the encoded conversations first, and run it there.
 
     Raises:
+        ConfigError, ModelError: no attempt could succeed; nothing was started.
         TrainingError: it failed, or what it would learn is not what the assistant says.
     """
+    check_job(spec, settings)
     folder = spec.output_path
     if (folder / METRICS).exists():  # an attempt that ended, but was not recorded or passed
         shutil.rmtree(folder)
@@ -187,21 +189,27 @@ def default_processes() -> int:
     return min(2, os.cpu_count() or 1)
 
 
+def check_job(spec: FinetuneSpec, settings: TrainSettings) -> None:
+    """Refuse what no attempt could do on this machine, before anything starts.
+
+    Raises:
+        ConfigError, ModelError: naming what to change.
+    """
+    check_device(spec.recipe, settings.processes or default_processes())
+    check_model(spec.base, spec.recipe)
+
+
 def launch(spec_file: Path, settings: TrainSettings, on_event: Callable[[Event], None]) -> None:
     """Run the training job, again if it dies, and pass its events on.
 
     Everything else that it prints goes to train.log beside the spec.
 
     Raises:
-        ConfigError, ModelError: no attempt could succeed; nothing was started.
         TrainingError: it cannot succeed, died too often or twice of the same, or was told to stop
             (`transient`).
         DiskError: what it writes finds no room.
     """
     folder = spec_file.parent
-    spec = FinetuneSpec.model_validate_json(spec_file.read_text(encoding="utf-8"))
-    check_device(spec.recipe, settings.processes or default_processes())
-    check_model(spec.base, spec.recipe)
     log = folder / LOG
     log.unlink(missing_ok=True)
     deaths: list[Death] = []

@@ -127,7 +127,7 @@ def test_a_conversation_with_a_token_that_the_model_does_not_know(
     said: list[Event] = []
     with pytest.raises(TrainingError, match="'<unknown>' in conversation chat-0-7 has id"):
         train(job(tmp_path / "job", model, settings, count=20), settings, said.append)
-    assert attempts(said) == 1
+    assert attempts(said) == 0, "it is found before ranks start"
 
 
 def test_neither_padding_nor_end(model: Path, tmp_path: Path) -> None:
@@ -140,10 +140,10 @@ def test_neither_padding_nor_end(model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("template", "says"),
     [
-        ("{{ messages[0].content.nothing.at_all }}", "cannot render .* UndefinedError"),
-        ("{{ raise_exception('not today') }}", "cannot render .* not today"),
-        ("{% for message in messages %}", "cannot render .* TemplateSyntaxError"),
-        ("{{ messages[0].content + 1 }}", "cannot render .* TypeError"),
+        ("{{ messages[0].content.nothing.at_all }}", "cannot render .* has no attribute 'nothing'"),
+        ("{{ raise_exception('not today') }}", "cannot render .*not today"),
+        ("{% for message in messages %}", "cannot render .*Unexpected end of template"),
+        ("{{ messages[0].content + 1 }}", "cannot render .*TypeError"),
         ("{{ messages[0].content }}", "leaves out what the assistant says"),
     ],
 )
@@ -254,7 +254,7 @@ def test_an_error_of_the_program_is_reported_once(
 ) -> None:
     statement = f"import os; os.environ['RANK'] == '1' and (_ for _ in ()).throw({error}('odd'))"
     problem, said = failing(statement, tiny_model, tmp_path, monkeypatch)
-    assert attempts(said) == 1
+    assert attempts(said) == 0, "it is found before ranks start"
     assert error in problem.problem
     assert "odd" in problem.problem
     assert "sitecustomize.py:" in problem.problem, "it does not say where"

@@ -165,8 +165,8 @@ def join(
     Example: `evergreen join --config evergreen.yaml`
     """
     from flows.settings import load_settings
-    from models.spec import METRICS
-    from tasks.train import check_rendezvous, launch
+    from models.spec import METRICS, FinetuneSpec
+    from tasks.train import check_job, check_rendezvous, launch
 
     settings, workspace = load_settings(config).train, Workspace.current()
     if settings.nodes == 1:
@@ -187,6 +187,7 @@ def join(
             )
         time.sleep(2)
     newest = max(waiting, key=lambda file: file.stat().st_mtime)
+    check_job(FinetuneSpec.model_validate_json(newest.read_text(encoding="utf-8")), settings)
     console.print(f"joining {newest.parent.name} at {settings.rendezvous}")
     launch(newest, settings, lambda event: console.print(event.model_dump_json()))
 
