@@ -23,12 +23,12 @@ from data_contracts.row_limits import MAX_ROW_BYTES, TOO_LONG, TOO_MANY, LostRow
 from tasks import parquet_rows as reading
 from tasks.found_files import file_format, find_files
 from tasks.ingest import IngestSettings, Source, ingest
-from tasks.logs import look, rules
+from tasks.logs import rules
 from tasks.parquet_rows import CANNOT_DECODE, parquet_rows
 from tasks.sources import Row, contents
 from tests.logs import NOW, hour, write_log
 from tests.test_log_formats import DATA
-from tests.test_logs import SETTINGS, looked
+from tests.test_logs import KEY, looked
 
 # More than a decoder may take in these tests: that they are done with less shows it as well.
 LARGE = 120 << 20
@@ -41,7 +41,7 @@ import json, resource, sys
 from collections import Counter
 from data_contracts.errors import RowRejected
 from tasks.ingest import IngestSettings, Source, ingest
-from tasks.logs import look, rules, WatchSettings
+from tasks.logs import CountedBefore, look, rules, WatchSettings
 from tasks.row_boundary import row_boundary
 from tests.logs import NOW
 import tasks.parquet_rows
@@ -53,10 +53,10 @@ def peak():
     return sum(resource.getrusage(kind).ru_maxrss * 1024 for kind in kinds)
 
 base = peak()
-pending = look(sys.argv[1], WatchSettings(), now=NOW, known=lambda _: set(),
-               finished=lambda _: False, newest=None)
+before = CountedBefore(key=b"k" * 32, known=lambda _: set(), finished=lambda _: False)
+pending = look(sys.argv[1], WatchSettings(), now=NOW, before=before)
 told, read = Counter(), 0
-for file, row in ingest(IngestSettings(sources=(Source(path=sys.argv[1]),))).rows():
+for file, row in ingest(IngestSettings(sources=(Source(path=sys.argv[1]),)), b"k" * 32).rows():
     try:
         with row_boundary("row"):
             row.read(file.name)
@@ -338,7 +338,7 @@ def test_a_pipe_alone_is_an_error(tmp_path: Path) -> None:
 def test_an_empty_file_among_others_is_passed_over_in_training(tmp_path: Path) -> None:
     write_log(tmp_path / "app.jsonl.1", hour(40, 3))
     (tmp_path / "app.jsonl").touch()
-    listing = ingest(IngestSettings(sources=(Source(path=str(tmp_path)),)))
+    listing = ingest(IngestSettings(sources=(Source(path=str(tmp_path)),)), KEY)
     assert listing.rows_in == 40
     assert list(listing.passed_over.values()) == ["no rows in it"]
 
@@ -354,14 +354,7 @@ def test_the_limit_of_a_row_is_the_largest_that_passes(tmp_path: Path) -> None:
             room + over + len("what about the weather, number 3-0?")
         )
         write_log(tmp_path / "a.jsonl", [row])
-        pending = look(
-            str(tmp_path),
-            SETTINGS,
-            now=NOW,
-            known=lambda _: set(),
-            finished=lambda _: False,
-            newest=None,
-        )
+        pending = looked(tmp_path)
         assert (len(pending.entries), len(pending.quarantined)) == (1 - over, over)
 
 

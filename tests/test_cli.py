@@ -116,7 +116,7 @@ def test_data_that_cannot_be_read(
     path, part = {
         "empty": (tmp_path / "empty.jsonl", "has no rows"),
         "folder": (tmp_path / "folder", "nothing at"),
-        "binary": (tmp_path / "data.bin", "no JSONL or Parquet file"),
+        "binary": (tmp_path / "data.bin", "neither JSONL nor Parquet"),
         "no parquet": (tmp_path / "broken.parquet", "cannot read"),
         "unknown scheme": ("gopher://x/y.jsonl", "cannot look at"),
     }[kind]

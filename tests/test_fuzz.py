@@ -28,7 +28,7 @@ from tasks.scrub.workers import Search, searching
 from tasks.sources import UNREADABLE, Row, contents
 from tests.logs import NOW
 from tests.test_log_formats import DATA
-from tests.test_logs import looked
+from tests.test_logs import KEY, KEYS, looked
 from tests.test_poison import ONE_PROCESS, all_of, cheap_policy
 
 ROWS = 1_000
@@ -154,7 +154,7 @@ def through_the_watch(file: Path, search: Search) -> None:
     assert sum(len(window.entries) for window in windows) + waiting == len(pending.entries)
     if not pending.entries:
         return
-    found = list(read(pending.files, all_of(pending).conversations))
+    found = list(read(pending.files, all_of(pending).conversations, KEYS))
     assert len(found) == len(all_of(pending).conversations)
     records = [record for _, record in found if not isinstance(record, RowRejected)]
     scrubbed = list(scrub_records(records, search, None))
@@ -167,7 +167,7 @@ def through_training(file: Path, home: Path) -> None:
     """Ingested and scrubbed as training data; the account cannot be made unless it balances."""
     workspace = Workspace(home=home)
     workspace.create()
-    listing = ingest(IngestSettings(sources=(Source(path=str(file)),)))
+    listing = ingest(IngestSettings(sources=(Source(path=str(file)),)), KEY)
     scrub = ScrubSettings(workers=ONE_PROCESS).without_audit()
     clean = cleaned(listing, cheap_policy(), None, scrub, workspace)
     assert clean.account.rows_in == listing.rows_in

@@ -281,7 +281,7 @@ def test_a_record_without_an_id_gets_none_of_its_raw_text(tmp_path: Path) -> Non
     row = log_row(NOW.timestamp() - 9, "hi", "call +1 415 555 2671")
     del row["response"]["id"]
     write_log(tmp_path / "a.jsonl", [row, row])
-    assert parse_inference_log(row, source="f").id == ""
+    assert parse_inference_log(row, source="f").record.id == ""
     pending = looked(tmp_path)
     assert (len(pending.entries), pending.duplicates) == (1, 1)
 
@@ -341,15 +341,17 @@ def test_users_are_pseudonyms_of_one_home(tmp_path: Path) -> None:
     write_log(tmp_path / "a.jsonl", rows)
     pending = looked(tmp_path)
     windows, _ = cut(pending, SETTINGS, NOW)
-    read_with = {
-        key: [record.served for _, record in read(pending.files, windows[0].entries, key)]
-        for key in (KEY, b"another home")
-    }
-    users = {key: {one.user for one in found if one} for key, found in read_with.items()}
+    users: dict[bytes, set[str | None]] = {}
+    for key in (KEY, b"another home"):
+        keys = LogKeys(records=KEY, users=key, rows=KEY)
+        found = [record for _, record in read(pending.files, windows[0].entries, keys)]
+        users[key] = {
+            one.served.user for one in found if isinstance(one, Record) and one.served is not None
+        }
     assert all(len(names) == 3 for names in users.values())
     assert not users[KEY] & users[b"another home"]
     assert all(re.fullmatch("[0-9a-f]{16}", str(name)) for name in users[KEY])
-    assert "person" not in repr(read_with)
+    assert "person" not in repr(users)
 
 
 @pytest.mark.parametrize(
@@ -409,13 +411,13 @@ def test_files_that_change_between_the_passes_are_an_error_and_lose_nothing(
     pending = looked(tmp_path)
     (tmp_path / "a.jsonl").rename(tmp_path / "a.jsonl.1")
     with pytest.raises(DataError, match="rotated"):
-        list(read(pending.files, pending.entries))
+        list(read(pending.files, pending.entries, KEYS))
     write_log(tmp_path / "a.jsonl", hour(40, 5))
     with pytest.raises(DataError, match="changed"):
-        list(read(pending.files, pending.entries))
+        list(read(pending.files, pending.entries, KEYS))
     (tmp_path / "a.jsonl").write_text("")
     with pytest.raises(DataError, match="changed"):
-        list(read(pending.files, pending.entries))
+        list(read(pending.files, pending.entries, KEYS))
 
 
 def test_a_window_that_is_large_in_bytes_is_sampled(

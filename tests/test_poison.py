@@ -24,7 +24,7 @@ from tasks.text import is_refusal, language
 from tasks.watch import keep_window, scrub_window
 from tests.logs import NOW, hour
 from tests.poison import RAW, poison
-from tests.test_logs import looked
+from tests.test_logs import KEY, KEYS, looked
 
 POISON = poison()
 GOOD = [json.dumps(row).encode() + b"\n" for row in hour(1000, 3)]
@@ -71,7 +71,7 @@ def test_all_of_them_among_a_thousand_good_ones(
     assert sum(len(window.entries) for window in windows) + waiting == len(pending.entries)
 
     window = all_of(pending)
-    scrubbed = scrub_window(window, pending, 5000, search, None, lambda *_: None)
+    scrubbed = scrub_window(window, pending, 5000, search, KEYS, lambda *_: None)
     assert good(scrubbed.records) == 1000
     contract = load_contract(default=INFERENCE_LOGS)
     kept = keep_window(scrubbed, "none", contract, workspace)
@@ -104,7 +104,7 @@ def test_the_same_in_training(tmp_path: Path, workspace: Workspace) -> None:
     for number, line in enumerate(POISON.values()):
         lines.insert(4 * number, line + b"\n")
     (tmp_path / "data.jsonl").write_bytes(b"".join(lines))
-    listing = ingest(IngestSettings(sources=(Source(path=str(tmp_path / "data.jsonl")),)))
+    listing = ingest(IngestSettings(sources=(Source(path=str(tmp_path / "data.jsonl")),)), KEY)
     settings = ScrubSettings(workers=ONE_PROCESS).without_audit()
     clean = cleaned(listing, cheap_policy(), None, settings, workspace)
     assert clean.account.rows_in == listing.rows_in == len(lines)
@@ -150,7 +150,7 @@ def test_whatever_breaks_in_the_scrub_of_a_row_is_its_own(
     monkeypatch.setattr(records, "scrub_record", fails)
     (tmp_path / "logs.jsonl").write_bytes(b"".join(GOOD))
     pending = looked(tmp_path / "logs.jsonl")
-    scrubbed = scrub_window(all_of(pending), pending, 5000, search, None, lambda *_: None)
+    scrubbed = scrub_window(all_of(pending), pending, 5000, search, KEYS, lambda *_: None)
     assert len(scrubbed.records) == 990
     assert Counter(row.rule for row in scrubbed.quarantined) == {
         "scrub: MemoryError": 3,

@@ -157,7 +157,7 @@ def test_rows_balance_and_no_raw_text_is_written(workspace: Workspace, tmp_path:
     rows[0]["messages"][0]["content"] = "I am at planted@example.com, call 555-123-4567"
     rows[1]["id"] = "planted@example.com"
     rows.append({**rows[2], "id": "copy"})
-    rows.append({"messages": [{"role": "user", "content": "x" * 10_000_000}]})
+    rows.append({"messages": [{"role": "user", "content": "x" * 1_000_000}]})
     rows.append({"text": "planted@example.com"})
     file = write_jsonl(tmp_path / "raw.jsonl", rows)
     with file.open("ab") as more:
