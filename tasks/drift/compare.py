@@ -254,13 +254,13 @@ def foreign(reference: Sequence[str], current: Sequence[str]) -> tuple[Numbers, 
 
 
 def unknown(reference: Sequence[str], current: Sequence[str]) -> tuple[Numbers, Numbers]:
-    """Share of words that are not in the vocabulary of one half of the reference.
+    """Share of words that are not in the vocabulary of one half of the reference's distinct texts.
 
-    The other half is what the current window is compared with. A text of either side that is
-    also in the first half is left out: its own words would be in the vocabulary that it is
+    Texts of the other half are what the current window is compared with. A text of either side that
+    is in the first half is left out: its own words would be in the vocabulary that it is
     measured by, and a window that repeats the reference would seem to be of fewer new words.
     """
-    first = set(reference[0::2])
+    first = set(list(dict.fromkeys(reference))[0::2])
     vocabulary = {word for text in first for word in words(text)}
 
     def values(texts: Sequence[str]) -> Numbers:
@@ -271,7 +271,7 @@ def unknown(reference: Sequence[str], current: Sequence[str]) -> tuple[Numbers, 
             shares.append(new / len(found) if found else np.nan)
         return np.array(shares)
 
-    return values(reference[1::2]), values(current)
+    return values([text for text in reference if text not in first]), values(current)
 
 
 def rank_test(before: Numbers, after: Numbers) -> tuple[float, float]:
