@@ -105,11 +105,7 @@ class NewData(BaseModel):
 
 
 class Replay(BaseModel):
-    """The two parts of the data.
-
-    `left_out` counts conversations that are in neither, `truncated` those in `new` whose last
-    answer was cut off and is not learnt.
-    """
+    """The two parts of the data, and the account of the new one."""
 
     model_config = ConfigDict(frozen=True)
 

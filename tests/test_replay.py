@@ -15,6 +15,7 @@ from tasks.replay import (
     OVER_MOST,
     OVER_SHARE,
     OWN,
+    TRUNCATED,
     Lesson,
     NewData,
     ReplaySettings,
@@ -248,3 +249,51 @@ def test_who_steers_what_is_learnt(workspace: Workspace, served: Served, is_stee
     window = snapshot(workspace, "window", [*plain, record(10, served)])
     _, account = new_lessons([window], "bot", ReplaySettings(min_new=1))
     assert account.is_steered == is_steered
+
+
+def cut_off(number: int, reason: str, *before: Message) -> Record:
+    """A conversation whose last answer was cut off, as the parser of logs gives it."""
+    asked, answer = record(number).messages
+    served = Served.model_validate({"model_version": "desk", "finish_reason": reason})
+    messages = (*before, asked, answer.model_copy(update={"learnt": False}))
+    return Record(id=str(number), messages=messages, source="s", served=served)
+
+
+@pytest.mark.parametrize("reason", ["length", "interrupted"])
+def test_an_answer_that_was_cut_off_is_learnt_only_if_a_setting_says_so(reason: str) -> None:
+    alone = cut_off(1, reason)
+    assert learn(alone, "bot", SETTINGS) == TRUNCATED
+    everything = SETTINGS.model_copy(update={"learn_truncated": True})
+    lesson = learn(alone, "bot", everything)
+    assert isinstance(lesson, Lesson)
+    assert lesson.record.messages[-1].learnt
+    # Of a longer conversation the earlier answers are learnt all the same.
+    longer = cut_off(2, reason, *record(3).messages)
+    lesson = learn(longer, "bot", SETTINGS)
+    assert isinstance(lesson, Lesson)
+    assert [m.learnt for m in lesson.record.messages if m.role == "assistant"] == [True, False]
+
+
+def test_a_correction_of_a_cut_off_answer_is_learnt() -> None:
+    corrected = cut_off(1, "length")
+    assert corrected.served is not None
+    served = corrected.served.model_copy(update={"correction": "better"})
+    lesson = learn(corrected.model_copy(update={"served": served}), "bot", SETTINGS)
+    assert isinstance(lesson, Lesson)
+    assert (lesson.record.messages[-1].content, lesson.record.messages[-1].learnt) == (
+        "better",
+        True,
+    )
+
+
+def test_cut_off_answers_are_counted(workspace: Workspace) -> None:
+    desk = Served(model_version="desk")
+    records = [
+        *(record(number, desk) for number in range(4)),
+        *(cut_off(number, "length") for number in range(10, 13)),
+        cut_off(20, "length", *record(21).messages),
+    ]
+    window = snapshot(workspace, "window", records)
+    found = replay([], [window], "bot", SETTINGS, workspace)
+    assert found.account.left_out == {TRUNCATED: 3}
+    assert found.account.cut_off == 1

@@ -17,6 +17,7 @@ from tasks.logs import whole
 from tasks.row_boundary import row_boundary
 from tasks.scrub.records import scrub_records
 from tasks.scrub.workers import Search
+from tasks.sources import Row, SourceFile
 
 
 class SideAccount(BaseModel):
@@ -73,16 +74,16 @@ def read_side(listing: Listing) -> Side:
             with row_boundary("row"):
                 reading = row.read(file.name)
                 record = reading.record
-                key = (record.created_at, record.id, record.content_digest)
+                key = (record.created_at, own_id(record, file, row), record.content_digest)
         except RowRejected as rejected:
             quarantined[rejected.rule] += 1
             continue
-        readings.append(reading.readings)
         if key in met:  # rotated files may hold the same records
             duplicates += 1
             continue
         met.add(key)
         records.append(record)
+        readings.append(reading.readings)
     kept = whole(records)
     narrow = [narrowed for record in kept if (narrowed := one_exchange(record))]
     total = sum(part.file.rows for part in listing.taken)
@@ -98,6 +99,12 @@ def read_side(listing: Listing) -> Side:
         passed_over=listing.passed_over,
     )
     return Side(narrow, account)
+
+
+def own_id(record: Record, file: SourceFile, row: Row) -> str:
+    """The id that a log record brings; a conversation without one goes by its place."""
+    placed = record.id == f"{file.name}:{row.position}"
+    return "" if placed and record.served is not None else record.id
 
 
 def scrub_side(

@@ -23,6 +23,8 @@ Floats = NDArray[np.floating[Any]]
 
 RIDGE = 0.03
 LEAST_VARIANCE = 1e-9
+# Of the squared length of points of 32-bit numbers: a smaller spread is none.
+ROUNDING = 1e-9
 NEIGHBOURS = 10
 FOLDS = 5
 # Permutations at a time: bounds memory to CHUNK x points.
@@ -55,6 +57,9 @@ def two_sample(
     """
     draw = np.random.default_rng(seed)
     pooled = np.concatenate([reference, current]).astype(np.float32)
+    if not varies(pooled):
+        same = np.zeros(len(current))
+        return TwoSample(0.0, np.zeros(permutations), 1.0, 0.5, same)
     labels = np.repeat([0.0, 1.0], [len(reference), len(current)]).astype(np.float32)
     # Equal points tie as neighbours, and ties go by position: it must not tell the side.
     order = draw.permutation(len(pooled))
@@ -75,6 +80,12 @@ def two_sample(
     extreme = int((null >= statistic - 1e-9).sum())
     effect, scores = discriminant(reference, current, seed)
     return TwoSample(statistic, null, (1 + extreme) / (1 + permutations), effect, scores)
+
+
+def varies(points: Floats) -> bool:
+    """Whether points [n, d] differ by more than they are rounded by."""
+    spread = float(np.square(points - points.mean(axis=0)).sum(axis=1).mean())
+    return spread > ROUNDING * float(np.square(points).sum(axis=1).mean())
 
 
 def whitened(points: Floats) -> Floats:
