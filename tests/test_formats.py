@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from transformers import AutoTokenizer
 
 from data_contracts.errors import DataError, RowRejected
 from data_contracts.formats import Reading, Readings, parse_record, read_row
@@ -17,6 +18,8 @@ from data_contracts.policy import load_policy
 from data_contracts.records import Record
 from data_contracts.snapshots import write_records
 from data_contracts.workspace import Workspace
+from models.template import ChatTemplate
+from tasks.preview import preview
 from tasks.scrub.engine import Scrubber
 from tasks.sources import inspect, rows
 from tasks.split import SplitSettings, nothing_to_learn
@@ -589,3 +592,42 @@ def test_parts_of_a_system_prompt_are_read_as_those_of_a_turn() -> None:
     reading = read_row(row, source="s", position=0)
     assert turns(reading.record) == ["system: Be brief.", "user: a"]
     assert reading.readings.unread == {"messages.content.cache_control": 1}
+
+
+# -- as it will be learnt --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        *FILES,
+        *(CASES / name for name in ("02-weight/weights.jsonl", "07-negative-labels/kto.jsonl")),
+    ],
+    ids=lambda file: file.name,
+)
+def test_learnt_tokens_are_the_answers_to_be_learnt_and_nothing_else(
+    file: Path, tiny_model: Path
+) -> None:
+    template = ChatTemplate(AutoTokenizer.from_pretrained(tiny_model))
+    shown = 0
+    for one in read(file)[0]:
+        record = PATTERNS.record(one.record)[0]
+        if not record.teaches:
+            continue
+        try:
+            found = preview(template, record, 4096)
+        except RowRejected as rejected:
+            # The tiny template writes content alone.
+            assert record.tools or "call" in record.model_dump_json(), rejected
+            continue
+        shown += 1
+        parts = [part for lesson in found.lessons for part in lesson.segments]
+        learnt = "\n".join(part.text for part in parts if part.learnt)
+        said = [m for m in record.messages if m.role == "assistant"]
+        for message in said:
+            text = (message.content or message.refusal or "").strip()
+            if message.learnt and text:
+                assert text in learnt
+        expected = "".join((m.content or m.refusal or "") for m in said if m.learnt)
+        assert learnt.replace("<|end|>", "").replace("\n", "") == expected.replace("\n", "")
+    assert shown or file.name in ("gemini.jsonl", "sharegpt_tools.jsonl", "openai_preference.jsonl")

@@ -101,11 +101,12 @@ def test_show_renders_scrubbed_conversations_as_they_will_be_learnt(
     shown = json.loads(done.stdout)["shown"]
     assert len(shown) == 2
     for one, row in zip(shown, rows, strict=False):
-        learnt = "".join(part["text"] for part in one["segments"] if part["learnt"])
+        (lesson,) = one["lessons"]
+        learnt = "".join(part["text"] for part in lesson["segments"] if part["learnt"])
         assert learnt == row["messages"][1]["content"] + "<|end|>"
-        assert 0 < one["learnt_tokens"] < one["tokens"]
+        assert 0 < lesson["learnt_tokens"] < lesson["tokens"]
     assert "planted" not in done.stdout
-    assert "<EMAIL_ADDRESS_1>" in shown[0]["segments"][0]["text"]
+    assert "<EMAIL_ADDRESS_1>" in shown[0]["lessons"][0]["segments"][0]["text"]
     done = run(monkeypatch, capsys, "validate", file, *options)
     assert "tokens learnt" in done.stdout
     assert "planted" not in done.stdout
