@@ -295,6 +295,7 @@ def test_a_backup_is_of_one_moment_while_all_goes_on(
         write_records(
             str(used.snapshots), "busy", records(number), parent=None, provenance={}
         ).verify()
+        time.sleep(0.02)
 
     def write_documents(number: int) -> None:
         with (slow / f"{number}.json").open("w") as file:
@@ -306,7 +307,7 @@ def test_a_backup_is_of_one_moment_while_all_goes_on(
     def write_half_snapshots(number: int) -> None:
         with SnapshotWriter(str(used.snapshots), "never", parent=None, provenance={}) as writer:
             writer.write(records(number)[0])
-            time.sleep(0.01)
+            time.sleep(0.05)
 
     def write_logs(number: int) -> None:
         with (used.prefect / "storage" / "log").open("a") as file:
