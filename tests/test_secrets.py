@@ -476,7 +476,7 @@ def test_no_secret_is_written_down_or_said(
     assert not (home / "ledger.db").exists()
     # And they are nowhere.
     assert leaks(home, tmp_path / "mlflow", Workspace.current().home, wanted=wanted) == {}
-    assert any(b"flow_engine" in line for line in listed.seen)
+    assert any(b"prefect.engine" in line for line in listed.seen)
     assert listed.leaks == set()
     assert leaks_in(said.encode(), wanted) == set()
     assert leaks_in(everything().encode(), wanted) == set()
