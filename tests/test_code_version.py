@@ -121,7 +121,7 @@ def test_a_changed_recogniser_is_scrubbed_with_again(project: Path, recognizer: 
         ("tasks/scrub/synthetic/corpus.py", "corpus", {"detector"}),
         ("tasks/evaluate/measures.py", "mean", {"evaluate"}),
         ("tasks/evaluate/privacy.py", "recited", {"evaluate"}),
-        ("models/chat.py", "render", {"train", "general", "evaluate"}),
+        ("models/chat.py", "encode", {"train", "general", "evaluate"}),
         ("models/finetune.py", "one_step", {"train"}),
         ("tasks/split.py", "assign", {"split"}),
         ("tasks/drift/features.py", "describe", {"reference"}),
