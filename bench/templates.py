@@ -243,10 +243,13 @@ class Truth:
             until = text.find(following, since) if following else len(text)
             if self.marked:
                 marked = self.template.generated(shown, prepared.tools)
-                spans = [(max(a, since), min(b, until)) for a, b in marked if b > since < until]
-                spans = [(a, b) for a, b in spans if a < b]
+                spans = [
+                    (max(a, since), min(b, until)) for a, b in marked if b > since and a < until
+                ]
             else:
-                spans = [self._between_markers(text, since, min(asking, until))]
+                calls = shown[place].get("tool_calls", ())
+                called = [text.find(call["function"]["name"], since) for call in calls[:1]]
+                spans = [self._between_markers(text, since, min([asking, until, *called]))]
             prompt = self.template.write(chats[:place], prepared.tools, prompt=True)
             asked = prompt[prompt.rfind(before) + len(before) :]
             given = common_prefix(asked, text[since:])

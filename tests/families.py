@@ -181,7 +181,8 @@ LLAVA = """{% for m in messages %}{% if m.role == 'system' %}{{ '<<SYS>>
 <</SYS>>
 
 ' }}{% elif m.role == 'user' %}[INST] {% for part in m.content %}\
-{{ part.text }}{% endfor %} [/INST]{% else %}{{ ' ' + m.content[0].text + '</s> ' }}{% endif %}{% endfor %}"""
+{{ part.text }}{% endfor %} [/INST]{% else %}\
+{{ ' ' + m.content[0].text + '</s> ' }}{% endif %}{% endfor %}"""
 
 # Shows the model no more than the last three messages.
 WINDOW = """{% for m in messages[-3:] %}<|im_start|>{{ m.role }}
