@@ -1,11 +1,13 @@
 """Every causal language model that transformers knows, made tiny and trained: what works, what not.
 
-    python -m bench.architectures [NAME...]
+    python -m bench.architectures [--results FILE] [NAME...]
 
 Each is made from its own configuration class with small sizes and random weights, saved, loaded as
 a base, given an adapter, trained for a few steps on two conversations (packed where the model
 allows it), saved, read back, compared with what was trained, and asked a question: with the
-product's own parts, in one process a model, without DeepSpeed. The last line is one JSON object.
+product's own parts, in one process a model, without DeepSpeed. With `--results` each row is written
+as soon as it is known, and a model that has one there is not tried again. The last line is one JSON
+object.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import resource
 import tempfile
 import time
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,7 @@ BY_SIZE: dict[int, str] = {
 }
 SIZES = {name: size for size, names in BY_SIZE.items() for name in names.split()}
 SEEING = {"image_size": 28, "patch_size": 14, "num_channels": 3}
+ROUTING = ("num_experts_per_tok", "n_group", "topk_group")
 LISTS = ("layer_types", "layers_block_type", "mlp_layer_types", "block_types")
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
@@ -68,6 +72,10 @@ def tiny(config_class: Any, *, seeing: bool = False) -> Any:
     chosen: dict[str, Any] = {
         name: size for name, size in SIZES.items() if isinstance(getattr(plain, name, None), int)
     }
+    if "n_routed_experts" in chosen:  # latent attention: what is rotated is a head by itself
+        chosen |= {name: SIZES[name] for name in ROUTING if hasattr(plain, name)}
+    if "qk_rope_head_dim" in chosen and hasattr(plain, "head_dim"):
+        chosen["head_dim"] = chosen["qk_rope_head_dim"]
     if seeing:
         chosen |= {name: value for name, value in SEEING.items() if hasattr(plain, name)}
         chosen.pop("vocab_size", None)
@@ -231,36 +239,56 @@ def _child(name: str, folder: str, pipe: Any) -> None:
     pipe.send(attempt(name, Path(folder)))
 
 
+def run(name: str, seconds: float) -> dict[str, Any]:
+    """One architecture in a process of its own, ended after so many seconds."""
+    context = multiprocessing.get_context("fork")
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        ours, theirs = context.Pipe(duplex=False)
+        child = context.Process(target=_child, args=(name, folder, theirs))
+        child.start()
+        theirs.close()
+        row = {"name": name, "result": "fails", "why": "it died or took too long"}
+        if ours.poll(seconds):
+            with contextlib.suppress(EOFError):
+                row = ours.recv()
+        child.kill()
+        child.join()
+    row["seconds"] = round(time.perf_counter() - began, 1)
+    return row
+
+
+def summary(rows: list[dict[str, Any]], every: list[str]) -> dict[str, Any]:
+    counts = Counter(row["result"] for row in rows)
+    order = {name: at for at, name in enumerate(every)}
+    rows = sorted(rows, key=lambda row: order.get(row["name"], len(order)))
+    return {"tried": len(rows), "of": len(every), "counts": dict(counts), "architectures": rows}
+
+
 def main() -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="model types; default all")
+    parser.add_argument("--results", type=Path, help="a file of rows, which is added to")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="for one model")
     options = parser.parse_args()
     for needed in ("peft", "transformers.generation", *OURS):  # once, not in every child
         importlib.import_module(needed)
-    context = multiprocessing.get_context("fork")
-    rows = []
-    for name in options.names or list(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
-        began = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            ours, theirs = context.Pipe(duplex=False)
-            child = context.Process(target=_child, args=(name, folder, theirs))
-            child.start()
-            theirs.close()
-            row = {"name": name, "result": "fails", "why": "it died or took too long"}
-            if ours.poll(SECONDS):
-                with contextlib.suppress(EOFError):
-                    row = ours.recv()
-            child.kill()
-            child.join()
-        row["seconds"] = round(time.perf_counter() - began, 1)
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row["result"]] = counts.get(row["result"], 0) + 1
-    print(json.dumps({"counts": counts, "architectures": rows}))
+    every = list(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    rows: list[dict[str, Any]] = []
+    if options.results and options.results.is_file():
+        rows = json.loads(options.results.read_text("utf-8"))["architectures"]
+    known = {row["name"] for row in rows}
+    for name in options.names or every:
+        if name in known:
+            continue
+        rows.append(run(name, options.seconds))
+        print(json.dumps(rows[-1]), flush=True)
+        if options.results:
+            text = json.dumps(summary(rows, every), indent=1) + "\n"
+            options.results.write_text(text, encoding="utf-8")
+    print(json.dumps(summary(rows, every)))
 
 
 if __name__ == "__main__":

@@ -225,8 +225,9 @@ class Truth:
 
     def __init__(self, base: Base, name: str, known: dict[str, str]) -> None:
         twin = known.get(f"{name}_training", known[name])
-        self.name, self.marked = name, "generation %}" in twin
+        self.name = name
         self.template = ChatTemplate(with_tokenizer(base, twin))
+        self.marked = self.template.marks_generation
 
     def of(self, prepared: Prepared, place: int) -> list[list[int]]:
         """Token ids of the turn, in the rendering that ends with it and in that of the whole."""
@@ -240,7 +241,15 @@ class Truth:
             since = max(text.rfind(one, 0, asking) + len(one) for one in said_before)
             following = content_of(shown[place + 1]).strip() if shown[place + 1 :] else ""
             until = text.find(following, since) if following else len(text)
-            spans = self._spans(text, shown, prepared.tools, since, until)
+            if self.marked:
+                marked = self.template.generated(shown, prepared.tools)
+                spans = [
+                    (max(a, since), min(b, until)) for a, b in marked if b > since and a < until
+                ]
+            else:
+                calls = shown[place].get("tool_calls", ())
+                called = [text.find(call["function"]["name"], since) for call in calls[:1]]
+                spans = [self._between_markers(text, since, min([asking, until, *called]))]
             prompt = self.template.write(chats[:place], prepared.tools, prompt=True)
             asked = prompt[prompt.rfind(before) + len(before) :]
             given = common_prefix(asked, text[since:])
@@ -257,19 +266,13 @@ class Truth:
         at = text.rfind(words) if words else -1
         return at if at >= 0 else len(text)
 
-    def _spans(
-        self, text: str, shown: list[Any], tools: Any, since: int, until: int
-    ) -> list[tuple[int, int]]:
-        if self.marked:
-            spans = self.template.generated(shown, tools)
-            return [(max(a, since), min(b, until)) for a, b in spans if b > since and a < until]
+    def _between_markers(self, text: str, since: int, words: int) -> tuple[int, int]:
+        """From the last beginning of an answer before the turn's own words to its first end."""
         begins, ends = MARKERS[self.name]
-        opened = [text.find(one, since, until) + len(one) for one in begins]
-        start = max(
-            [since, *(at for at, one in zip(opened, begins, strict=True) if at >= len(one))]
-        )
+        opened = [at + len(one) for one in begins if (at := text.rfind(one, since, words)) >= 0]
+        start = max([since, *opened])
         closed = [text.find(one, start) + len(one) for one in ends if one in text[start:]]
-        return [(start, min(closed, default=len(text)))]
+        return start, min(closed, default=len(text))
 
 
 def _with_objects(chat: dict[str, Any]) -> dict[str, Any]:

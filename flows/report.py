@@ -157,14 +157,21 @@ def facts(report: RetrainReport) -> dict[str, str]:
         "trained": f"{training.steps} steps, {training.tokens} tokens on {training.processes}"
         f" {training.device} ranks in {training.train_seconds:.0f} s",
         **({"not learnt from": not_learnt(training)} if training.skipped else {}),
+        **(
+            {"adapted to the chat template": by_count(training.changed)} if training.changed else {}
+        ),
         "Data Docs": report.data_docs,
     }
 
 
 def not_learnt(training: FinetuneMetrics) -> str:
     """Conversations that the training left out, and why."""
-    reasons = "; ".join(f"{count}: {reason}" for reason, count in training.skipped_by.items())
-    return f"{training.skipped} conversations ({reasons})"
+    return f"{training.skipped} conversations ({by_count(training.skipped_by)})"
+
+
+def by_count(counts: dict[str, int]) -> str:
+    """How many conversations each thing happened to."""
+    return "; ".join(f"{count}: {what}" for what, count in counts.items())
 
 
 def as_markdown(report: RetrainReport) -> str:

@@ -213,7 +213,7 @@ class ChatTemplate:
     @cached_property
     def opening(self) -> str:
         """What the template writes where the assistant starts to speak."""
-        asked = [{"role": "user", "content": "Hello"}]
+        asked = self._shown([{"role": "user", "content": "Hello"}])
         try:
             before, prompt = self.write(asked), self.write(asked, prompt=True)
         except TemplateRefusal:
@@ -223,7 +223,7 @@ class ChatTemplate:
     @cached_property
     def ends_turns(self) -> bool:
         """Whether a marker follows what the assistant says even where nothing comes after it."""
-        said = self.write(_plain_probe())
+        said = self.write(self._shown(_plain_probe()))
         return self.marker_after(said, said.find(SIGN) + len(SIGN)) is not None
 
     def opening_marker(self, role: str) -> str:
@@ -237,8 +237,9 @@ class ChatTemplate:
         chats = _tool_call_probe(text=bool(self.calls_in_text))[:2] if role == "tool" else []
         chats = chats or _plain_probe()
         following = {"role": role, "content": "Found.", "tool_call_id": "call00001"}
+        shown = self._shown([*chats, following])
         try:
-            text, longer = self.write(chats, [_TOOL]), self.write([*chats, following], [_TOOL])
+            text, longer = self.write(shown[:-1], [_TOOL]), self.write(shown, [_TOOL])
         except TemplateRefusal:
             return ""
         end = len(text.rstrip())
@@ -253,13 +254,17 @@ class ChatTemplate:
         asked = [{"role": "user", "content": SIGN}]
         return not self._writes(asked) and self._writes(in_parts(asked))
 
+    def _shown(self, chats: list[Chat]) -> list[Chat]:
+        """Messages with their content as the template takes it."""
+        return in_parts(chats) if self.content_in_parts else chats
+
     @cached_property
     def calls_in_text(self) -> bool | None:
         """Whether arguments of tool calls are given as JSON text, not as objects; None where the
         template does not write tool calls."""
         for text in (False, True):
             try:
-                said = self.write(_tool_call_probe(text=text), [_TOOL])
+                said = self.write(self._shown(_tool_call_probe(text=text)), [_TOOL])
             except TemplateRefusal:
                 continue
             # An object's repr, or JSON text quoted once more, is no call that could be read back.
@@ -271,8 +276,7 @@ class ChatTemplate:
     @cached_property
     def answer_header(self) -> str:
         """What stands between reasoning, or the generation prompt, and the answer's first word."""
-        asked: list[Chat] = [{"role": "user", "content": "Hello"}]
-        answer = {"role": "assistant", "content": SIGN}
+        *asked, answer = self._shown(_plain_probe())
         try:
             prompt = self.write(asked, prompt=True)
             plain = self.write([*asked, answer])
@@ -298,7 +302,7 @@ class ChatTemplate:
                 asked = [message]
             else:
                 asked = [message, *hello] if first else [*hello, message, *hello]
-            self._roles[key] = self._writes(asked)
+            self._roles[key] = self._writes(self._shown(asked))
         return self._roles[key]
 
     def _holds_all(self, turns: Sequence[Turn], text: str) -> bool:
@@ -337,11 +341,10 @@ class ChatTemplate:
         turns = tuple(self._turns(conversation.messages))
         refusals: list[TemplateRefusal] = []
         for changed, changes in self._forms(turns):
-            shown = in_parts([turn.chat for turn in changed]) if self.content_in_parts else None
-            if shown is not None:
-                changed = tuple(
-                    replace(turn, chat=chat) for turn, chat in zip(changed, shown, strict=True)
-                )
+            shown = self._shown([turn.chat for turn in changed])
+            changed = tuple(
+                replace(turn, chat=chat) for turn, chat in zip(changed, shown, strict=True)
+            )
             try:
                 text = self.write([turn.chat for turn in changed], tools, prompt=prompt)
                 if not self._holds_all(turns, text):

@@ -175,6 +175,15 @@ PARTS = """{% for m in messages %}{{ m.role | capitalize }}:{% for part in m.con
 {% if part.type == 'text' %} {{ part.text }}{% endif %}{% endfor %}<end_of_utterance>
 {% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"""
 
+# As PARTS, and fails where content is plain text; it has no prompt of its own.
+LLAVA = """{% for m in messages %}{% if m.role == 'system' %}{{ '<<SYS>>
+' + m.content[0].text + '
+<</SYS>>
+
+' }}{% elif m.role == 'user' %}[INST] {% for part in m.content %}\
+{{ part.text }}{% endfor %} [/INST]{% else %}\
+{{ ' ' + m.content[0].text + '</s> ' }}{% endif %}{% endfor %}"""
+
 # Shows the model no more than the last three messages.
 WINDOW = """{% for m in messages[-3:] %}<|im_start|>{{ m.role }}
 {{ m.content }}<|im_end|>

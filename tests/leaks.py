@@ -34,6 +34,94 @@ def plant(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
+def everywhere(value: str, number: int) -> dict[str, Any]:
+    """A conversation with a value in every place that a row has beside plain content."""
+    digits = "".join(filter(str.isdigit, value))
+    arguments = {
+        "text": value,
+        "nested": [{"deep": f"it is {value}!"}],
+        value: "as a name of a field",
+        "card": int(digits) if len(digits) == 16 else 1,
+    }
+
+    def call(identifier: str) -> dict[str, Any]:
+        text = json.dumps(arguments)
+        return {
+            "id": identifier,
+            "type": "function",
+            "function": {"name": "send_mail", "arguments": text},
+        }
+
+    answer = {"role": "assistant", "content": None, "tool_calls": [call(value), call("call_2")]}
+    return {
+        "id": f"row-{number}",
+        "prompt": [
+            {"role": "system", "content": "You send mail."},
+            {"role": "user", "content": f"send {number}", "name": value},
+            answer,
+            {"role": "tool", "tool_call_id": value, "content": json.dumps({"sent": {"to": value}})},
+            {"role": "tool", "tool_call_id": "call_2", "content": ""},
+        ],
+        "chosen": [
+            {"role": "assistant", "content": "Sent.", "reasoning_content": f"So {value} got it."}
+        ],
+        "rejected": [
+            {"role": "assistant", "content": f"{value} did not get it.", "refusal": value},
+            {**answer, "thinking": value},
+        ],
+        "tools": [offered(value)],
+        value: "an unread field",
+        "unread": value,
+        "created_at": value,
+        "label": value,
+        "rating": value,
+    }
+
+
+def offered(value: str) -> dict[str, Any]:
+    """A function's schema with a value wherever a schema has text."""
+    parameters = {
+        "type": "object",
+        "title": value,
+        "properties": {
+            "to": {"type": "string", "enum": ["nobody", value], "default": value},
+            "cc": {"type": "string", "examples": [{"name": value, "type": value}]},
+        },
+        "required": ["to"],
+    }
+    function = {
+        "name": "send_mail",
+        "description": f"Send it to {value}.",
+        "parameters": parameters,
+    }
+    return {"type": "function", "function": function}
+
+
+def plant_in_log(row: dict[str, Any], value: str) -> dict[str, Any]:
+    """A log record with a value in its fields: who asked, what for, names, tools, reasoning."""
+    request, response = row["request"], row["response"]
+    asked, (choice,) = request["messages"], response["choices"]
+    answer = {**choice["message"], "reasoning_content": f"it is {value} who asks"}
+    return {
+        **row,
+        "client_id": value,
+        "metadata": {"user": value, "contact": value},
+        "session_id": value,
+        value: "an unread field",
+        "request": {
+            **request,
+            "user": value,
+            "messages": [{**message, "name": value} for message in asked],
+            "tools": [offered(value)],
+        },
+        "response": {
+            **response,
+            "system_fingerprint": value,
+            "choices": [{**choice, "message": answer, "finish_reason": "stop"}],
+        },
+    }
+
+
 def forms(value: str) -> Iterator[bytes]:
     """The value as bytes, as JSON escapes it, and as base64 of it at any offset."""
     plain = value.encode()

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from infra.local import serve_deployments
 from tasks import processes
 from tests.commands import assert_one_line_error, evergreen, tiny_settings
 from tests.digest_attack import attack_with
-from tests.leaks import PLANTED, leaks, needles, plant
+from tests.leaks import PLANTED, leaks, needles, plant, plant_in_log
 from tests.logs import log_row, write_log
 from tests.tiny import conversations, write_jsonl
 
@@ -33,15 +34,18 @@ def traffic(folder: Path, **more: Any) -> None:
     write_log(folder / "known.jsonl", known)
     for hours_ago, color in ((3, "red"), (2, "blue")):
         rows = [
-            log_row(
-                start - hours_ago * 3600 + n,
-                f"{PHRASES[0]} {color} printer {n} does not print, {PLANTED[n % len(PLANTED)]}?",
-                f"turn {PHRASES[1]} {n} off and on, then look at the {color} cable.",
-                model_version="desk",
-                id=f"{PHRASES[2]}-{color}-{n}",
-                **more,
+            plant_in_log(
+                log_row(
+                    start - hours_ago * 3600 + n,
+                    f"{PHRASES[0]} {color} printer {n} does not print, {value}?",
+                    f"turn {PHRASES[1]} {n} off and on, then look at the {color} cable.",
+                    model_version="desk",
+                    id=f"{PHRASES[2]}-{color}-{n}",
+                    **more,
+                ),
+                value,
             )
-            for n in range(80)
+            for n, value in zip(range(80), cycle(PLANTED), strict=False)
         ]
         write_log(folder / f"{color}.jsonl", rows)
 

@@ -1,6 +1,8 @@
 """The whole retrain on real parts: Prefect server, MLflow on SQLite, two DeepSpeed ranks."""
 
 import json
+import re
+import shutil
 import sqlite3
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -9,18 +11,30 @@ from typing import Any
 import pytest
 
 from data_contracts.workspace import Workspace
+from models.template import FOLDED
 from tasks.sources import pii_sentences
 from tests import authorized
-from tests.commands import assert_one_line_error, evergreen, tiny_settings
+from tests.commands import TINY, assert_one_line_error, evergreen, tiny_settings
 from tests.digest_attack import attack_with
-from tests.leaks import PLANTED, Lookout, content_of, leaks, leaks_in, plant
+from tests.leaks import PLANTED, Lookout, content_of, everywhere, leaks, leaks_in, plant
 from tests.tiny import conversations, write_jsonl
 
 # Refused by the reader and, as nobody answers, by the contract.
 BROKEN = ("pirate",) * 6 + ("user",) * 6
 LABELLED = ("EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD", "IBAN_CODE")
+# Refused by the chat template.
+GREETED = 12
 PII_ROWS = 40
+ROWS = 160 + len(BROKEN) + 2 * len(PLANTED) + GREETED + PII_ROWS
 SEED = 7
+# Without a system role, as Gemma's, and with tools, as Mistral's.
+TEMPLATE = """{% if messages[0].role == 'assistant' %}\
+{{ raise_exception('A conversation begins with the user') }}{% endif %}\
+{% if tools %}<|tools|>{{ tools | tojson }}<|end|>{% endif %}{% for m in messages %}\
+{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}\
+<|{{ m.role }}|>{{ m.content }}{% for call in m.tool_calls or [] %}\
+<|call|>{{ call.function.name }} {{ call.function.arguments | tojson }}{% endfor %}<|end|>\
+{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"""
 
 
 class Run:
@@ -52,19 +66,31 @@ class Run:
         return json.loads(done.stdout)
 
 
+def with_template(model: Path, folder: Path) -> Path:
+    """A copy of a model with the template above."""
+    shutil.copytree(model, folder)
+    (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
+    return folder
+
+
 @pytest.fixture(scope="module")
 def run(prefect_api: str, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """One retrain over a user's own file, full of planted personal data, some of it in rows that
-    cannot be read or are refused, and the slice with labelled personal data."""
+    """One retrain over a user's own file, full of planted personal data in every field, some of it
+    in rows that cannot be read or are refused, and the slice with labelled personal data."""
     folder = tmp_path_factory.mktemp("pipeline")
     rows = plant(conversations(160))
+    rows += [everywhere(value, number) for number, value in enumerate(PLANTED)]
+    for row in plant(conversations(GREETED, seed=1)):
+        rows.append({"messages": [{"role": "assistant", "content": "hello!"}, *row["messages"]]})
     rows += plant([{"messages": [{"role": role, "content": "hello"}]} for role in BROKEN])
     data = write_jsonl(folder / "chats.jsonl", rows)
     with data.open("a", encoding="utf-8") as file:
         file.writelines(f'{{"prompt": "{value}", "response": \n' for value in PLANTED)
     settings = tiny_settings(
         folder,
-        tiny_model,
+        with_template(tiny_model, folder / "model"),
+        train={**TINY["train"], "max_length": 512, "max_skipped": 0.1},
+        evaluate={**TINY["evaluate"], "max_length": 512},
         data={
             "sources": [str(data), {"path": "bundled:pii", "rows": PII_ROWS}],
             "seed": SEED,
@@ -87,11 +113,31 @@ def test_the_first_champion_beats_the_base_model(run: Run) -> None:
 
 def test_rows_balance(run: Run) -> None:
     report = run.report
-    assert report["listing_rows"] == 160 + len(BROKEN) + len(PLANTED) + PII_ROWS
+    assert report["listing_rows"] == ROWS
     out = report["train_rows"] + report["holdout_rows"]
     quarantined = report["scrub"]["account"]["quarantined"]
     quarantined += report["validate_account"]["quarantined"] + sum(report["set_aside"].values())
     assert report["listing_rows"] == out + quarantined + report["scrub"]["account"]["duplicates"]
+
+
+def test_what_was_skipped_and_adapted_is_told_wherever_one_looks(
+    run: Run, prefect_api: str
+) -> None:
+    training = run.report["training"]
+    (why, skipped), *others = training["skipped_by"].items()
+    assert (why, others) == ("A conversation begins with the user", [])
+    assert 0 < skipped == training["skipped"] <= GREETED
+    folded = training["changed"][FOLDED]
+    assert 0 < folded <= len(PLANTED)
+    summary = run.evergreen("retrain", "--config", run.settings).stdout
+    (card,) = (file.read_text("utf-8") for file in (run.home / "mlflow").rglob("README.md"))
+    flow_run = {"flow_runs": {"id": {"any_": [run.report["flow_run_id"]]}}}
+    artifacts = authorized.post(f"{prefect_api}/artifacts/filter", json=flow_run).json()
+    (artifact,) = (one["data"] for one in artifacts if one["key"] == "retrain-report")
+    page = Path(run.report["page"]).read_text("utf-8")
+    for text in (summary, card, artifact, page):
+        assert re.search(rf"{why}\W+{skipped}\b|\b{skipped}\b[\w ]*: {why}", text)
+        assert re.search(rf"{FOLDED}\W+{folded}\b|\b{folded}\b[\w ]*: {FOLDED}", text)
 
 
 def test_labelled_personal_data_was_replaced(run: Run) -> None:

@@ -21,7 +21,7 @@ from tasks.scrub.engine import Scrubber, scrub_record
 from tasks.scrub.json_text import json_values, within
 from tasks.split import SplitSettings, split
 from tasks.validate import ValidateSettings, validate
-from tests.leaks import PLANTED, leaks, leaks_in
+from tests.leaks import PLANTED, everywhere, leaks, leaks_in
 from tests.tiny import write_jsonl
 
 POLICY = load_policy().model_copy(update={"detector": False})
@@ -31,63 +31,6 @@ MAIL = "quentin.planted@example.org"
 
 def parsed(row: dict[str, Any]) -> Record:
     return parse_record(row, source="s", position=0)
-
-
-def everywhere(value: str, number: int) -> dict[str, Any]:
-    """A conversation with a value in every place that a row has."""
-    digits = "".join(filter(str.isdigit, value))
-    arguments = {
-        "text": value,
-        "nested": [{"deep": f"it is {value}!"}],
-        value: "as a name of a field",
-        "card": int(digits) if len(digits) == 16 else 1,
-    }
-    function = {
-        "name": "send_mail",
-        "description": f"Send it to {value}.",
-        "parameters": {
-            "type": "object",
-            "title": value,
-            "properties": {
-                "to": {"type": "string", "enum": ["nobody", value], "default": value},
-                "cc": {"type": "string", "examples": [{"name": value, "type": value}]},
-            },
-            "required": ["to"],
-        },
-    }
-
-    def call(identifier: str) -> dict[str, Any]:
-        text = json.dumps(arguments)
-        return {
-            "id": identifier,
-            "type": "function",
-            "function": {"name": "send_mail", "arguments": text},
-        }
-
-    answer = {"role": "assistant", "content": None, "tool_calls": [call(value), call("call_2")]}
-    return {
-        "id": f"row-{number}",
-        "prompt": [
-            {"role": "system", "content": "You send mail."},
-            {"role": "user", "content": f"send {number}", "name": value},
-            answer,
-            {"role": "tool", "tool_call_id": value, "content": json.dumps({"sent": {"to": value}})},
-            {"role": "tool", "tool_call_id": "call_2", "content": ""},
-        ],
-        "chosen": [
-            {"role": "assistant", "content": "Sent.", "reasoning_content": f"So {value} got it."}
-        ],
-        "rejected": [
-            {"role": "assistant", "content": f"{value} did not get it.", "refusal": value},
-            {**answer, "thinking": value},
-        ],
-        "tools": [{"type": "function", "function": function}],
-        value: "an unread field",
-        "unread": value,
-        "created_at": value,
-        "label": value,
-        "rating": value,
-    }
 
 
 def scrubbed(rows: list[Any], tmp_path: Path, workspace: Workspace) -> Scrubbed:

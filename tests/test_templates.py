@@ -155,6 +155,7 @@ def changes(
         ("phi3", [["it is warm.<|end|>", "rainy, too.<|end|>\n<eos>"]]),
         ("marked", [["it is warm.<|im_end|>\n", "rainy, too.<|im_end|>\n"]]),
         ("parts", [[" it is warm.<end_of_utterance>", " rainy, too.<end_of_utterance>"]]),
+        ("llava", [[" it is warm.</s>", " rainy, too.</s>"]]),
         ("window", [["it is warm.<|im_end|>", "rainy, too.<|im_end|>"]]),
         ("counting", [["it is warm.<|im_end|>"], ["rainy, too.<|im_end|>"]]),
         ("bare", [[" it is warm.", " rainy, too."]]),
