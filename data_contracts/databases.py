@@ -13,7 +13,10 @@ def database_url(url: str) -> str:
 
 
 def without_password(url: str) -> str:
-    """The address without user, password and query: a password may stand in any of them."""
+    """The address without user, password and query: a password may stand in any of them. What is
+    none may be a password altogether."""
+    if "://" not in url:
+        return "what is no address"
     return re.sub(r"//.*@", "//", url.split("?")[0], flags=re.DOTALL)
 
 

@@ -454,7 +454,7 @@ def one_step(job: Job, number: int, rate: float, *, stopping: bool) -> tuple[flo
         broken = torch.zeros(len(examples), device=engine.device)
         for batch, finite in zip(own, each.isfinite().tolist(), strict=True):
             if not finite:
-                broken[batch] = 1
+                broken[list(batch)] = 1
         dist.all_reduce(broken)
         where = ", ".join(sorted(examples[i].id for i in broken.nonzero())) or "none alone"
         raise TrainingError(

@@ -308,8 +308,11 @@ def test_the_regression_set_only_grows(workspace: Workspace) -> None:
     assert regression.current(ledger, "another") is None
 
 
-def test_a_failure_is_added_with_one_command(tmp_path: Path) -> None:
+def test_a_failure_is_added_with_one_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = tmp_path / "home"
+    monkeypatch.setenv("EVERGREEN_HOME", str(home))
     said = ("--prompt", "mail jane.roe@example.com?", "--answer", "I have.")
     done = evergreen("regression", "add", *said, "--json", home=home)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -21,6 +21,7 @@ from data_contracts.errors import TrainingError
 from infra.local import free_port
 from models import checkpoints
 from models.adapters import WEIGHTS, Adapter
+from models.encoding import write_encoding
 from models.spec import CHECKPOINTS, LESS, METRICS, PREEMPTED, FinetuneSpec, Phase, StepMetrics
 from tasks.train import Event, Trained, TrainSettings, collect, launch, run_elsewhere, train
 from tests.jobs import job
@@ -258,6 +259,7 @@ def test_sigterm_writes_a_checkpoint_and_has_a_code_of_its_own(
     changed = settings(**{**LONG, "processes": 1, "checkpoint_steps": 1000})
     spec = job(tmp_path, tiny_model, changed)
     spec.output_path.mkdir(parents=True)
+    write_encoding(spec)
     file = spec.output_path / "spec.json"
     file.write_text(spec.model_dump_json(), encoding="utf-8")
     alone = {
@@ -389,6 +391,7 @@ def test_two_launchers_train_one_adapter(
     changed = settings(processes=1, nodes=2, rendezvous=f"127.0.0.1:{free_port()}", zero_stage=2)
     spec: FinetuneSpec = job(tmp_path, tiny_model, changed)
     spec.output_path.mkdir(parents=True)
+    write_encoding(spec)
     file = spec.output_path / "spec.json"
     file.write_text(spec.model_dump_json(), encoding="utf-8")
     other = threading.Thread(target=lambda: launch(file, changed, lambda _: None))

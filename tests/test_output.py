@@ -19,6 +19,7 @@ from data_contracts.printable import one_line, printable
 from data_contracts.workspace import Workspace
 from flows import cli
 from infra.local import Service
+from tasks.services import PREFECT
 from tests.commands import environment, tiny_settings
 from tests.tiny import conversations, write_jsonl
 
@@ -200,8 +201,8 @@ def test_lines_of_logs_that_up_repeats(
     log.write_text("")
     line = HOSTILE.encode("utf-8", "replace")
     script = f"import sys; sys.stdout.buffer.write({line!r})"
-    service = Service("the Prefect server", "http://none", "", [sys.executable, "-c", script], log)
-    service.start({})
+    service = Service(PREFECT, "http://none", [sys.executable, "-c", script], {}, log)
+    service.start()
     with pytest.raises(StackError):
         _follow([service], None)
     said = capsys.readouterr().out

@@ -197,9 +197,8 @@ def judged(ledger: Ledger, workspace: Workspace, number: int = 1) -> JudgedWindo
         snapshot=kept.model_dump_json(), features=str(report), report=str(report),
     )  # fmt: skip
     digest = number.to_bytes(16, "big")
-    episodes.count_window(
-        ledger, window, [(digest, 0)], EpisodeSettings(), forget_before=0, reason="drift"
-    )
+    counted = episodes.CountedRecords([(digest, 0)], key="any", forget_before=0)
+    episodes.count_window(ledger, window, counted, EpisodeSettings(), reason="drift")
     with ledger.transaction(MODEL) as connection:
         then = episodes.now() - episodes.timedelta(days=40)
         connection.execute(windows.update().values(judged_at=then))

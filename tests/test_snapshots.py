@@ -1,6 +1,7 @@
 """Snapshots are whole or not there, and notice when they were changed."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from data_contracts.errors import DataError
-from data_contracts.partial import PREFIX, partial_folder, remove_abandoned
+from data_contracts.partial import partial_folder, remove_abandoned
 from data_contracts.records import Message, Record
 from data_contracts.snapshots import (
     QuarantinedRow,
@@ -65,9 +66,12 @@ def test_nothing_is_left_of_a_failed_write(tmp_path: Path) -> None:
 
 
 def test_a_killed_writers_remains_are_removed_and_no_others(tmp_path: Path) -> None:
-    process = subprocess.Popen(["true"])
-    process.wait()
-    (tmp_path / f"{PREFIX}{process.pid}-abc").mkdir()
+    code = (
+        "import sys; from pathlib import Path; from data_contracts.partial import partial_folder;"
+        " partial_folder(Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    assert len(list(tmp_path.iterdir())) == 1
     at_work = partial_folder(tmp_path)
     kept = write_records(str(tmp_path), "x", records(1), parent=None, provenance={})
     remove_abandoned(tmp_path)

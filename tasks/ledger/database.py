@@ -235,7 +235,7 @@ class Ledger:
                 f" Evergreen knows revisions up to {HEAD}",
                 "upgrade Evergreen here as on the machine that upgraded the ledger",
             ) from error
-        except (SQLAlchemyError, ImportError) as error:
+        except (SQLAlchemyError, ImportError, ValueError) as error:
             raise StackError(
                 f"the ledger at {without_password(url)} cannot be used"
                 f" ({hide_password(str(error).splitlines()[0], url)[:160]})",
