@@ -6,8 +6,8 @@ Each is made from its own configuration class with small sizes and random weight
 a base, given an adapter, trained for a few steps on two conversations (packed where the model
 allows it), saved, read back, compared with what was trained, and asked a question: with the
 product's own parts, in one process a model, without DeepSpeed. With `--results` each row is written
-as soon as it is known, and a model that has one there is not tried again. The last line is one JSON
-object.
+as soon as it is known, and only models without one, or those that are named, are tried. The last
+line is one JSON object.
 """
 
 import argparse
@@ -280,9 +280,8 @@ def main() -> None:
     if options.results and options.results.is_file():
         rows = json.loads(options.results.read_text("utf-8"))["architectures"]
     known = {row["name"] for row in rows}
-    for name in options.names or every:
-        if name in known:
-            continue
+    for name in options.names or [name for name in every if name not in known]:
+        rows = [row for row in rows if row["name"] != name]
         rows.append(run(name, options.seconds))
         print(json.dumps(rows[-1]), flush=True)
         if options.results:

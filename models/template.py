@@ -254,9 +254,9 @@ class ChatTemplate:
         asked = [{"role": "user", "content": SIGN}]
         return not self._writes(asked) and self._writes(in_parts(asked))
 
-    def _shown(self, chats: list[Chat]) -> list[Chat]:
+    def _shown(self, chats: Sequence[Chat]) -> list[Chat]:
         """Messages with their content as the template takes it."""
-        return in_parts(chats) if self.content_in_parts else chats
+        return in_parts(chats) if self.content_in_parts else list(chats)
 
     @cached_property
     def calls_in_text(self) -> bool | None:

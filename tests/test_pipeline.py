@@ -30,7 +30,8 @@ SEED = 7
 # Without a system role, as Gemma's, and with tools, as Mistral's.
 TEMPLATE = """{% if messages[0].role == 'assistant' %}\
 {{ raise_exception('A conversation begins with the user') }}{% endif %}\
-{% if tools %}<|tools|>{{ tools | tojson }}<|end|>{% endif %}{% for m in messages %}\
+{% for tool in tools or [] %}<|tool|>{{ tool.function.description }}<|end|>{% endfor %}\
+{% for m in messages %}\
 {% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}\
 <|{{ m.role }}|>{{ m.content }}{% for call in m.tool_calls or [] %}\
 <|call|>{{ call.function.name }} {{ call.function.arguments | tojson }}{% endfor %}<|end|>\
@@ -79,6 +80,8 @@ def run(prefect_api: str, tiny_model: Path, tmp_path_factory: pytest.TempPathFac
     in rows that cannot be read or are refused, and the slice with labelled personal data."""
     folder = tmp_path_factory.mktemp("pipeline")
     rows = plant(conversations(160))
+    for row in rows[::8]:
+        row["messages"].insert(0, {"role": "system", "content": "be brief."})
     rows += [everywhere(value, number) for number, value in enumerate(PLANTED)]
     for row in plant(conversations(GREETED, seed=1)):
         rows.append({"messages": [{"role": "assistant", "content": "hello!"}, *row["messages"]]})
@@ -128,9 +131,9 @@ def test_what_was_skipped_and_adapted_is_told_wherever_one_looks(
     assert (why, others) == ("A conversation begins with the user", [])
     assert 0 < skipped == training["skipped"] <= GREETED
     folded = training["changed"][FOLDED]
-    assert 0 < folded <= len(PLANTED)
+    assert folded > 0
+    card = next((run.home / "mlflow").rglob("model_card/README.md")).read_text("utf-8")
     summary = run.evergreen("retrain", "--config", run.settings).stdout
-    (card,) = (file.read_text("utf-8") for file in (run.home / "mlflow").rglob("README.md"))
     flow_run = {"flow_runs": {"id": {"any_": [run.report["flow_run_id"]]}}}
     artifacts = authorized.post(f"{prefect_api}/artifacts/filter", json=flow_run).json()
     (artifact,) = (one["data"] for one in artifacts if one["key"] == "retrain-report")
