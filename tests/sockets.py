@@ -14,7 +14,7 @@ from typing import Self
 
 import psutil
 
-MARK = "EVERGREEN_TESTS_SOCKETS"
+MARK = "SOCKETS_OF_TESTS"
 
 
 class Listening:

@@ -1,6 +1,7 @@
 """Inference logs of every format: each has a small file in `tests/data/logs/`."""
 
 import json
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -229,6 +230,15 @@ def test_mlflow_traces() -> None:
     assert found.rules == {ERROR: 1, NO_GENERATION: 1}
 
 
+def _is_there(client: Any, trace_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_trace(trace_id) is not None
+    except MlflowException:
+        return False
+
+
 def test_mlflow_traces_as_this_mlflow_writes_them(tmp_path: Path) -> None:
     import mlflow
     from mlflow.entities import SpanType
@@ -249,6 +259,10 @@ def test_mlflow_traces_as_this_mlflow_writes_them(tmp_path: Path) -> None:
         client.end_span(root.trace_id, span.span_id, outputs=answer)
         client.end_trace(root.trace_id, outputs="hello")
         mlflow.flush_trace_async_logging()
+        until = time.monotonic() + 60
+        while not _is_there(client, root.trace_id):  # it is written by a thread
+            assert time.monotonic() < until
+            time.sleep(0.1)
         mlflow.log_feedback(trace_id=root.trace_id, name="thumbs", value=False)
         trace = client.get_trace(root.trace_id)
     finally:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from data_contracts.printable import one_line, printable
 from data_contracts.workspace import Workspace
 from flows import cli
+from flows.cli import output
 from infra.local import Service
 from tasks.services import PREFECT
 from tests.commands import environment, tiny_settings
@@ -67,6 +68,7 @@ class Command:
         self.home, self._monkeypatch, self._capsys = home, monkeypatch, capsys
         monkeypatch.setenv("EVERGREEN_HOME", str(home))
         monkeypatch.setenv("COLUMNS", "1000")
+        monkeypatch.setattr(output.console, "width", 1000)  # made before, perhaps
 
     def __call__(self, *arguments: str | Path) -> tuple[int, str]:
         """(the exit code, all that was printed, which is plain)."""

@@ -119,7 +119,13 @@ def test_no_rank_unpickles_what_it_receives(
     (tmp_path / "sitecustomize.py").write_text(NO_PICKLES, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path.cwd())]))
     changed = TWO_RANKS.model_copy(
-        update={"zero_stage": zero_stage, "max_steps": 12, "checkpoint_steps": 5, "max_restarts": 1}
+        update={
+            "zero_stage": zero_stage,
+            "max_steps": 90,
+            "epochs": 40,
+            "checkpoint_steps": 5,
+            "max_restarts": 1,
+        }
     )
     spec = job(tmp_path, tiny_model, changed)
     again: list[int] = []
@@ -131,7 +137,8 @@ def test_no_rank_unpickles_what_it_receives(
             again.append(event.step)
 
     trained = train(spec, changed, follow)
-    assert trained.metrics.resumed_from == (5,)
+    (resumed,) = trained.metrics.resumed_from
+    assert resumed >= 5
 
 
 def rank_of(output: str) -> int:
