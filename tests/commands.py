@@ -39,7 +39,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def evergreen(
-    *arguments: str | Path, home: Path, timeout: float = 240, **env: str
+    *arguments: str | Path, home: Path, timeout: float = 600, **env: str
 ) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         command(*arguments),

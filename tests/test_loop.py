@@ -148,7 +148,7 @@ def test_drift_retrains_by_itself_exactly_once(
     def drift_requests() -> list[Any]:
         return [one for one in ledger(home, settings) if one["trigger"] == "drift"]
 
-    wait_for(lambda: drift_requests()[0]["state"] in ("finished", "failed", "refused"), 180)
+    wait_for(lambda: drift_requests()[0]["state"] in ("finished", "failed", "refused"), 600)
     request = drift_requests()[0]
     assert request["state"] == "finished", request
     assert request["reason"].startswith("promote"), request["reason"]
@@ -264,7 +264,7 @@ def test_the_reconciler_starts_what_no_event_has_and_corrections_wait_for_a_pers
         wait_for(lambda: [one for one in waiting() if one.model == model], 900)
         (asks,) = (one for one in waiting() if one.model == model)
         answer(str(asks.id), approve=True, name="Ada", comment="all are true")
-        wait_for(lambda: ledger(home, settings, started[0])["state"] in ("finished", "failed"), 180)
+        wait_for(lambda: ledger(home, settings, started[0])["state"] in ("finished", "failed"), 600)
         story = ledger(home, settings, started[0])
         assert story["state"] == "finished", story
         assert "approved by Ada" in story["reason"]
