@@ -106,7 +106,7 @@ def wait_for(condition: Any, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.5)
+        time.sleep(3)  # most conditions ask a command, which takes seconds of a core itself
 
 
 def ledger(home: Path, settings: Path, *request: str) -> Any:
