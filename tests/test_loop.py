@@ -20,8 +20,9 @@ from tests.leaks import PLANTED, leaks, needles, plant, plant_in_log
 from tests.logs import log_row, write_log
 from tests.tiny import conversations, write_jsonl
 
-# Words of users, of answers and of ids that nothing but traffic has.
-PHRASES = ("my zorbulent", "the flemmish twiddlecork", "quibberish-id")
+# Of users, of answers and of ids: common words, which no scrub takes for names, but which nothing
+# but traffic has in a row.
+PHRASES = ("my squeaky little", "the dusty paper tray", "quibberish-id")
 
 
 def traffic(folder: Path, **more: Any) -> None:
