@@ -67,6 +67,12 @@ class Run:
         return json.loads(done.stdout)
 
 
+LONGER: dict[str, Any] = {
+    "train": {**TINY["train"], "max_length": 512, "max_skipped": 0.1},
+    "evaluate": {**TINY["evaluate"], "max_length": 512, "answers": 12},
+}
+
+
 def with_template(model: Path, folder: Path) -> Path:
     """A copy of a model with the template above."""
     shutil.copytree(model, folder)
@@ -92,12 +98,11 @@ def run(prefect_api: str, tiny_model: Path, tmp_path_factory: pytest.TempPathFac
     settings = tiny_settings(
         folder,
         with_template(tiny_model, folder / "model"),
-        train={**TINY["train"], "max_length": 512, "max_skipped": 0.1},
-        evaluate={**TINY["evaluate"], "max_length": 512},
         data={
             "sources": [str(data), {"path": "bundled:pii", "rows": PII_ROWS}],
             "seed": SEED,
         },
+        **LONGER,
     )
     return Run(folder / "home", settings, data)
 
@@ -196,7 +201,7 @@ def test_every_step_is_in_prefect(run: Run, prefect_api: str) -> None:
 def test_assets_have_lineage(run: Run, prefect_api: str) -> None:
     found = authorized.post(
         f"{prefect_api}/events/filter",
-        json={"filter": {"event": {"prefix": ["prefect.asset."]}}, "limit": 50},
+        json={"filter": {"event": {"prefix": ["prefect.asset."]}}, "limit": 200},
     ).json()["events"]
     mine = [
         event
@@ -318,13 +323,14 @@ def test_a_damaged_snapshot_is_made_again(run: Run) -> None:
 
 
 def test_a_challenger_that_is_no_better_is_registered_but_not_promoted(
-    run: Run, tmp_path: Path, tiny_model: Path
+    run: Run, tmp_path: Path
 ) -> None:
     """Trained for one step at a tiny rate, it cannot beat the champion."""
     settings = tiny_settings(
         tmp_path,
-        tiny_model,
+        run.home.with_name("model"),
         data={"sources": [str(run.data)], "seed": SEED},
+        **LONGER,
     )
     settings.write_text(settings.read_text().replace("max_steps: 40", "max_steps: 1"))
     done = evergreen(
