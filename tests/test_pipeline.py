@@ -199,18 +199,17 @@ def test_every_step_is_in_prefect(run: Run, prefect_api: str) -> None:
 
 
 def test_assets_have_lineage(run: Run, prefect_api: str) -> None:
-    found = authorized.post(
+    flow_run = f"prefect.flow-run.{run.report['flow_run_id']}"
+    mine = authorized.post(
         f"{prefect_api}/events/filter",
-        json={"filter": {"event": {"prefix": ["prefect.asset."]}}, "limit": 200},
+        json={
+            "filter": {
+                "event": {"prefix": ["prefect.asset."]},
+                "related": {"id": [flow_run]},
+            },
+            "limit": 50,
+        },
     ).json()["events"]
-    mine = [
-        event
-        for event in found
-        if any(
-            part.get("prefect.resource.id") == f"prefect.flow-run.{run.report['flow_run_id']}"
-            for part in event["related"]
-        )
-    ]
     made = {
         event["resource"]["prefect.resource.id"]
         for event in mine
