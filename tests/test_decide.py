@@ -200,3 +200,12 @@ def test_the_page_names_gates_and_numbers() -> None:
     assert "<h1>Promoted</h1>" in html
     assert "no slice worse" in html
     assert "<script>" not in html
+
+
+def test_a_gate_that_is_decided_without_a_test_is_on_the_page() -> None:
+    found = evaluation(scored(BETTER), scored(CHAMPION))
+    verdict = judged(found)
+    first = verdict.gates[0].model_copy(update={"p_value": None, "adjusted": None})
+    gates = (first, *verdict.gates[1:])
+    html = page(verdict.model_copy(update={"gates": gates}), found, {"flow run": "x"})
+    assert first.name in html
