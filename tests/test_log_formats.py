@@ -239,7 +239,10 @@ def _is_there(client: Any, trace_id: str) -> bool:
         return False
 
 
-def test_mlflow_traces_as_this_mlflow_writes_them(tmp_path: Path) -> None:
+def test_mlflow_traces_as_this_mlflow_writes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where it makes a folder for what it is not asked to store
     import mlflow
     from mlflow.entities import SpanType
 
