@@ -72,8 +72,9 @@ def tiny(config_class: Any, *, seeing: bool = False) -> Any:
     chosen: dict[str, Any] = {
         name: size for name, size in SIZES.items() if isinstance(getattr(plain, name, None), int)
     }
-    if "n_routed_experts" in chosen:  # latent attention: what is rotated is a head by itself
+    if "n_routed_experts" in chosen:
         chosen |= {name: SIZES[name] for name in ROUTING if hasattr(plain, name)}
+    # With multi-head latent attention, the rotary part of each head has a size of its own.
     if "qk_rope_head_dim" in chosen and hasattr(plain, "head_dim"):
         chosen["head_dim"] = chosen["qk_rope_head_dim"]
     if seeing:

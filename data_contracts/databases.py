@@ -13,10 +13,12 @@ def database_url(url: str) -> str:
 
 
 def without_password(url: str) -> str:
-    """The address without user, password and query: a password may stand in any of them. What is
-    none may be a password altogether."""
+    """The address without user, password and query: a password may stand in any of them.
+
+    A value without a scheme may be a password pasted by mistake, so none of it is shown.
+    """
     if "://" not in url:
-        return "what is no address"
+        return "an address without a scheme"
     return re.sub(r"//.*@", "//", url.split("?")[0], flags=re.DOTALL)
 
 

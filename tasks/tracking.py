@@ -81,7 +81,7 @@ def connect(settings: TrackingSettings, workspace: Workspace) -> Any:
             client.create_experiment(
                 settings.experiment, artifact_location=artifact_location(uri, workspace)
             )
-    except (MlflowException, SQLAlchemyError, ImportError) as error:
+    except (MlflowException, SQLAlchemyError, ImportError, ValueError) as error:
         raise RegistryError(
             f"MLflow at {without_password(uri)} cannot be used"
             f" ({hide_password(str(error).splitlines()[0], given)[:160]})",

@@ -123,7 +123,7 @@ def test_no_rank_unpickles_what_it_receives(
             "zero_stage": zero_stage,
             "max_steps": 90,
             "epochs": 40,
-            "checkpoint_steps": 5,
+            "checkpoint_steps": 30,  # the next is far off when the rank is killed
             "max_restarts": 1,
         }
     )
@@ -132,13 +132,12 @@ def test_no_rank_unpickles_what_it_receives(
 
     def follow(event: Event) -> None:
         if isinstance(event, StepMetrics):
-            if event.step == 8 and 8 not in again:
+            if event.step == 33 and 33 not in again:
                 os.kill(rank_of(spec.output), 9)
             again.append(event.step)
 
     trained = train(spec, changed, follow)
-    (resumed,) = trained.metrics.resumed_from
-    assert resumed >= 5
+    assert trained.metrics.resumed_from == (30,)
 
 
 def rank_of(output: str) -> int:

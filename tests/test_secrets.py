@@ -516,6 +516,7 @@ def test_the_server_refuses_a_secret_among_parameters(prefect_api: str) -> None:
         ("LEDGER__URL", "nonsense://team:Zq7hunter2@127.0.0.1/x"),
         ("LEDGER__URL", "Zq7hunter2@"),
         ("TRACKING__URI", "postgresql://team:Zq7hunter2@127.0.0.1:9/x"),
+        ("TRACKING__URI", "postgresql://team:Zq7hunter2@127.0.0.1:nine/x"),
         ("TRACKING__URI", "nonsense://team:Zq7hunter2@127.0.0.1/x"),
         ("TRACKING__URI", "http://team:Zq7hunter2@127.0.0.1:nine/"),
     ],
