@@ -1,5 +1,6 @@
 """What `models.finetune` is told and what it says back: plain files, no torch needed to read."""
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -246,8 +247,12 @@ class FinetuneMetrics(BaseModel):
 
 
 def emit(event: BaseModel) -> None:
-    """Print one event as a JSON line, the way the launching task reads it."""
-    print(event.model_dump_json(), flush=True)
+    """Print one event as a JSON line, the way the launching task reads it.
+
+    In one write: ranks share a pipe, and two that fail at once would print into each other's line.
+    """
+    sys.stdout.write(f"{event.model_dump_json()}\n")
+    sys.stdout.flush()
 
 
 class DetectorTraining(BaseModel):

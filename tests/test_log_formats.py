@@ -250,7 +250,11 @@ def test_mlflow_traces_as_this_mlflow_writes_them(
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     try:
-        root = client.start_trace("helpdesk", inputs={"question": "hi"})
+        # By name: what an earlier test set as this process's experiment is not in this database.
+        helpdesk = client.create_experiment("helpdesk")
+        root = client.start_trace(
+            "helpdesk", inputs={"question": "hi"}, experiment_id=helpdesk
+        )
         span = client.start_span(
             "chat",
             trace_id=root.trace_id,

@@ -163,7 +163,7 @@ def test_a_retrain_listens_on_loopback_alone(tiny_model: Path, tmp_path: Path) -
         )
     assert done.returncode == 0, done.stderr[-3000:]
     commands = list(found.seen.values())
-    assert any("prefect" in command for command in commands)
+    assert any("infra.guard:prefect_app" in command for command in commands)
     assert any("models.finetune" in command for command in commands)
     assert found.beyond_loopback == {}
 
