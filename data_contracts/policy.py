@@ -3,7 +3,7 @@
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,6 +17,9 @@ PLACEHOLDER = re.compile(r"<[A-Z_]+_(\d+|[0-9a-f]{12})>")
 DEFAULT_POLICY = "scrub_policy.yaml"
 
 Operator = Literal["placeholder", "pseudonym", "surrogate"]
+
+# What the learned detector is trained on (`tasks.scrub.synthetic`).
+TAUGHT = ("en", "de", "fr", "es", "it", "pt", "nl")
 
 
 class EntityRule(BaseModel):
@@ -32,9 +35,11 @@ class ScrubPolicy(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: int = Field(ge=1)
-    language: str = "en"
     detector: bool = True
-    spacy_model: str | None = None
+    languages: tuple[str, ...] = TAUGHT
+    models: dict[str, str] = {}
+    uncovered: Literal["patterns", "quarantine", "refuse"] = "patterns"
+    strict: bool = False
     countries: tuple[str, ...] = ()
     entities: dict[str, EntityRule] = Field(min_length=1)
     operator: Operator = "placeholder"
@@ -44,6 +49,26 @@ class ScrubPolicy(BaseModel):
     on_failure: Literal["quarantine", "stop"] = "quarantine"
     max_message_characters: int = Field(default=100_000, gt=0)
     max_seconds: float = Field(default=20.0, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_of_this_form(cls, value: Any) -> Any:
+        """What files of version 2 say of languages has moved."""
+        if isinstance(value, dict):
+            if "spacy_model" in value:
+                raise ValueError("spacy_model has become models: write `models: {pl: its name}`")
+            if "language" in value:
+                raise ValueError("language has become languages: write `languages: [en, de]`")
+        return value
+
+    @model_validator(mode="after")
+    def _languages_are_taught(self) -> Self:
+        if self.detector and (untaught := set(self.languages) - set(TAUGHT)):
+            raise ValueError(
+                f"languages names {sorted(untaught)[0]}, which the detector was not taught: name a"
+                " spaCy model for it in models"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
@@ -55,6 +80,11 @@ class ScrubPolicy(BaseModel):
     @property
     def digest(self) -> str:
         return digest_model(self)
+
+    @property
+    def covered(self) -> tuple[str, ...]:
+        """Languages in which names and places are found, by the detector or by a model."""
+        return (*(self.languages if self.detector else ()), *self.models)
 
     def operator_of(self, entity: str) -> Operator:
         """What is done with findings of an entity."""
