@@ -87,7 +87,7 @@ def run_plain(settings: Any, workspace: Workspace, home: Path) -> None:
     from tasks.evaluate.sets import EvaluationSets, general, slices
     from tasks.evaluate.stage import personal_data
     from tasks.ingest import ingest
-    from tasks.scrub import scrub
+    from tasks.scrub import Job, scrub
     from tasks.scrub.detector import built
     from tasks.split import split
     from tasks.train import spec_of, train
@@ -98,7 +98,7 @@ def run_plain(settings: Any, workspace: Workspace, home: Path) -> None:
     policy = load_policy()
     detector = built(policy, settings.scrub.detector, workspace)
     listing = ingest(settings.data, passing_key())
-    scrubbed = scrub(listing, policy, detector, settings.scrub, here)
+    scrubbed = scrub(listing, Job(policy, detector, settings.scrub, here))
     validated = validate(scrubbed.snapshot, load_contract(), settings.contract, here)
     parts = split(validated.snapshot, settings.split, here)
     base = resolve_base(settings.model, workspace.models)

@@ -25,7 +25,7 @@ from tasks.scrub.engine import Scrubber
 from tasks.scrub.file_names import scrub_file_name
 from tasks.scrub.records import scrub_records
 from tasks.scrub.report import as_json, write
-from tasks.scrub.stage import ScrubSettings, cleaned
+from tasks.scrub.stage import Job, ScrubSettings, cleaned
 from tasks.scrub.workers import WorkerSettings, searching
 from tasks.sources import pii_sentences
 from tests.commands import assert_one_line_error, evergreen
@@ -144,7 +144,8 @@ def scrubbed(data: Path, home: Path, *, page: Path | None = None) -> tuple[list[
     workspace.create()
     listing = ingest(IngestSettings(sources=(Source(path=str(data)),)), home_key(workspace, ROWS))
     settings = ScrubSettings.model_validate({"workers": {"count": 0}, "audit": {"records": 0}})
-    clean = cleaned(listing, load_policy(str(PATTERNS)), None, settings, workspace)
+    job = Job(load_policy(str(PATTERNS)), None, settings, workspace)
+    clean = cleaned(listing, job, distinct=True)
     rows = [row for table in clean.tables() for row in table.to_pylist()]
     if page is not None:
         write(clean.report(), clean.source, page)

@@ -23,7 +23,7 @@ from tasks.ingest import IngestSettings, Source, ingest
 from tasks.logs import WatchSettings, cut, read
 from tasks.row_boundary import row_boundary
 from tasks.scrub.records import scrub_records
-from tasks.scrub.stage import ScrubSettings, cleaned
+from tasks.scrub.stage import Job, ScrubSettings, cleaned
 from tasks.scrub.workers import Search, searching
 from tasks.sources import UNREADABLE, Row, contents
 from tests.logs import NOW
@@ -169,7 +169,7 @@ def through_training(file: Path, home: Path) -> None:
     workspace.create()
     listing = ingest(IngestSettings(sources=(Source(path=str(file)),)), KEY)
     scrub = ScrubSettings(workers=ONE_PROCESS).without_audit()
-    clean = cleaned(listing, cheap_policy(), None, scrub, workspace)
+    clean = cleaned(listing, Job(cheap_policy(), None, scrub, workspace), distinct=True)
     assert clean.account.rows_in == listing.rows_in
     assert sum(table.num_rows for table in clean.tables()) == clean.account.rows_out
 

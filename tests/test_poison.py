@@ -17,7 +17,7 @@ from data_contracts.workspace import Workspace
 from tasks.drift.features import one_exchange
 from tasks.ingest import IngestSettings, Source, ingest
 from tasks.logs import LogWindow, Pending, WatchSettings, cut, rules
-from tasks.scrub.stage import ScrubSettings, cleaned
+from tasks.scrub.stage import Job, ScrubSettings, cleaned
 from tasks.scrub.workers import Search, WorkerSettings, searching
 from tasks.sources import Row
 from tasks.text import is_refusal, language
@@ -106,7 +106,7 @@ def test_the_same_in_training(tmp_path: Path, workspace: Workspace) -> None:
     (tmp_path / "data.jsonl").write_bytes(b"".join(lines))
     listing = ingest(IngestSettings(sources=(Source(path=str(tmp_path / "data.jsonl")),)), KEY)
     settings = ScrubSettings(workers=ONE_PROCESS).without_audit()
-    clean = cleaned(listing, cheap_policy(), None, settings, workspace)
+    clean = cleaned(listing, Job(cheap_policy(), None, settings, workspace), distinct=True)
     assert clean.account.rows_in == listing.rows_in == len(lines)
     records = [
         Record.model_validate({**row, "labelled_spans": ()})

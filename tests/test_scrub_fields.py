@@ -16,7 +16,7 @@ from data_contracts.policy import load_policy
 from data_contracts.records import Message, Record, ToolCall
 from data_contracts.workspace import Workspace
 from tasks.ingest import IngestSettings, Source, ingest
-from tasks.scrub import BuiltDetector, Scrubbed, ScrubSettings, scrub
+from tasks.scrub import BuiltDetector, Job, Scrubbed, ScrubSettings, scrub
 from tasks.scrub.engine import Scrubber, scrub_record
 from tasks.scrub.json_text import json_values, within
 from tasks.split import SplitSettings, split
@@ -37,7 +37,7 @@ def scrubbed(rows: list[Any], tmp_path: Path, workspace: Workspace) -> Scrubbed:
     file = write_jsonl(tmp_path / "raw.jsonl", rows)
     listing = ingest(IngestSettings(sources=(Source(path=str(file)),)), passing_key())
     settings = ScrubSettings.model_validate({"workers": {"count": 0}, "audit": {"records": 0}})
-    return scrub(listing, POLICY, None, settings, workspace)
+    return scrub(listing, Job(POLICY, None, settings, workspace))
 
 
 def test_no_byte_of_planted_data_is_left_anywhere(tmp_path: Path, workspace: Workspace) -> None:

@@ -22,7 +22,7 @@ from data_contracts.workspace import Workspace
 from tasks.ingest import IngestSettings, Source, ingest
 from tasks.scrub.detector import BuiltDetector
 from tasks.scrub.finder import Finder
-from tasks.scrub.stage import ScrubSettings, cleaned
+from tasks.scrub.stage import Job, ScrubSettings, cleaned
 from tasks.scrub.workers import Search, WorkerSettings, searching
 from tests.commands import command, environment, evergreen
 from tests.tiny import conversations, write_jsonl
@@ -164,7 +164,8 @@ def scrubbed(
     listing = ingest(IngestSettings(sources=(Source(path=str(file)),)), passing_key())
     rules = file.with_name("policy.yaml")
     rules.write_text(ADDRESSES)
-    clean = cleaned(listing, load_policy(str(rules)), detector, settings, workspace)
+    job = Job(load_policy(str(rules)), detector, settings, workspace)
+    clean = cleaned(listing, job, distinct=True)
     return [row for table in clean.tables() for row in table.to_pylist()]
 
 

@@ -22,6 +22,7 @@ from flows.cli.output import (
     progress,
     require_writable,
     show_json,
+    show_note,
     show_table,
 )
 from flows.cli.pipeline import ConfigOption
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
     from flows.settings import Settings
     from tasks.ingest import Listing
     from tasks.preview import Preview
-    from tasks.scrub import BuiltDetector, ScrubSettings
+    from tasks.scrub import BuiltDetector, Job, ScrubSettings
+
+# Rows of which --show-replaced tells what is replaced most.
+SAMPLE = 400
 
 PolicyOption = Annotated[
     Path | None, typer.Option("--policy", help="Scrub policy file; default the shipped one.")
@@ -53,13 +57,21 @@ def scrub(
         bool,
         typer.Option("--audit", help="Plant personal data into some rows; count what survives."),
     ] = False,
+    show_replaced: Annotated[
+        bool,
+        typer.Option(
+            "--show-replaced",
+            help="Show what is replaced most in a sample: personal data, on this terminal alone.",
+        ),
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Remove personal data from conversations: INPUT to OUTPUT, which appears only when whole.
 
-    The same command goes on where it was stopped, and does only what is new of a file that grew.
-    With --audit it exits 1 if more survives than `scrub.audit.max_leak_rate` allows.
+    Every row that can be scrubbed is kept. The same command goes on where it was stopped, and does
+    only what is new of a file that grew. With --audit it exits 1 if more survives than
+    `scrub.audit.max_leak_rate` allows, or more is replaced than `scrub.audit.max_changed`.
 
     Example: `evergreen scrub raw.jsonl clean.jsonl --audit --report scrub.html`
     """
@@ -70,8 +82,13 @@ def scrub(
     from tasks.scrub.report import KINDS, tables
     from tasks.scrub.report import as_json as report_json
     from tasks.scrub.report import write as write_report
-    from tasks.scrub.stage import cleaned
+    from tasks.scrub.stage import Job, cleaned
 
+    if show_replaced and as_json:
+        raise ConfigError(
+            "--show-replaced shows personal data to people, and --json is for programs",
+            "leave one of them out",
+        )
     settings = load_settings(config).scrub
     if not audit:
         settings = settings.without_audit()
@@ -86,7 +103,8 @@ def scrub(
     with progress(quiet=as_json) as bar:
         detector = learned(bar, rules, settings, workspace)
         line = bar.add_task("scrubbing", total=listing.rows_in)
-        clean = cleaned(listing, rules, detector, settings, workspace, partial(advance, bar, line))
+        job = Job(rules, detector, settings, workspace, partial(advance, bar, line), show_note)
+        clean = cleaned(listing, job, distinct=False)
         write_rows(clean.tables(), output)
     found = clean.report()
     if report is not None:
@@ -101,7 +119,21 @@ def scrub(
             show_table(title, rows)
         if found.audit is not None:
             console.print(f"{found.audit}")
+    if show_replaced:
+        show_most_replaced(listing, job)
     require(found.audit, settings.audit)
+
+
+def show_most_replaced(listing: "Listing", job: "Job") -> None:
+    """Tables of the strings that are replaced most in a sample of the rows."""
+    from tasks.scrub.audit import most_replaced
+    from tasks.scrub.workers import searching
+
+    with searching(job.policy, job.detector, job.settings.workers) as search:
+        sample = job.settings.audit.model_copy(update={"records": SAMPLE})
+        for entity, strings in most_replaced(listing, search, sample).items():
+            rows = [{"replaced": text, "times": times} for text, times in strings]
+            show_table(entity, rows)
 
 
 def detector(config: ConfigOption = None, as_json: JsonFlag = False) -> None:

@@ -64,6 +64,11 @@ def show_error(message: str) -> None:
     print(f"error: {one_line(message)}", file=sys.stderr)
 
 
+def show_note(message: str) -> None:
+    """What is worth knowing and no error: one line on standard error."""
+    print(f"note: {one_line(message)}", file=sys.stderr)
+
+
 def show_json(value: Any) -> None:
     text = json.dumps(_with_places(value), indent=2, default=str)
     # All but ASCII is escaped, and of that DEL is the one control character that is not.

@@ -354,8 +354,8 @@ def _scrub() -> str:
 
     settings = load_settings().scrub
     policy = load_policy(settings.policy)
-    if policy.spacy_model is not None:
-        require_installed(policy.spacy_model)
+    for model in policy.models.values():
+        require_installed(model)
     if not policy.detector:
         return "patterns alone, as the policy says"
     if folder_of(settings.detector, Workspace.current()).is_dir():

@@ -1,4 +1,5 @@
-"""The audit: invented personal data is planted into real records, and what survives is counted.
+"""The audit: invented personal data is planted into real records, and what survives is counted;
+so is how much of the records themselves is replaced.
 
 Names, places and sentences are ones that the detector was never trained on
 (`tasks.scrub.synthetic`), each once in a record of the user's own, so that what is around it is
@@ -8,7 +9,8 @@ what the scrub really meets.
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,7 +18,7 @@ from data_contracts.errors import DataError, RowRejected
 from data_contracts.findings import Finding, LabelledText
 from data_contracts.policy import ScrubPolicy
 from tasks.ingest import Listing
-from tasks.scrub.engine import is_covered
+from tasks.scrub.engine import Find, is_covered
 from tasks.scrub.synthetic.sentences import SLOT, fill, templates
 from tasks.scrub.synthetic.values import ENTITIES, Values
 from tasks.scrub.workers import Search
@@ -24,6 +26,14 @@ from tasks.scrub.workers import Search
 # Where no sentence kept from training holds a kind of data, one of these does.
 CARRIERS = ("here you go: {{%s}}", "{{%s}}", "it was {{%s}}, I think", "ok so {{%s}} right?")
 BREAK = re.compile(r"(?<=[.!?\n])\s+")
+# Words and numbers, `1,234.5` and `don't` being one each.
+TOKEN = re.compile(r"\d+(?:[.,]\d+)*(?!\w)|\w+(?:['\u2019]\w+)?")
+# So many words or numbers are needed to speak of a share of them.
+ENOUGH = 200
+# Of each entity, the strings that are shown on request.
+SHOWN = 20
+
+Replaced: TypeAlias = list[tuple[str, int]]
 
 
 class AuditSettings(BaseModel):
@@ -40,7 +50,45 @@ class AuditSettings(BaseModel):
         le=1,
         description="Share of what was planted that may survive; more, and nothing is trained.",
     )
+    max_changed: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Share of the data's own words, or numbers, that may be replaced; more, and"
+        " nothing is trained.",
+    )
     seed: int = Field(default=0, ge=0, description="Of what is planted where.")
+
+
+class Changed(BaseModel):
+    """How much of the sampled messages, as they were, is replaced."""
+
+    model_config = ConfigDict(frozen=True)
+
+    words: int = 0
+    words_replaced: int = 0
+    numbers: int = 0
+    numbers_replaced: int = 0
+
+    @property
+    def share_of_words(self) -> float:
+        return self.words_replaced / self.words if self.words else 0.0
+
+    @property
+    def share_of_numbers(self) -> float:
+        return self.numbers_replaced / self.numbers if self.numbers else 0.0
+
+    @property
+    def share(self) -> float:
+        """Of words, or of numbers where there are as many as words of a message or two."""
+        numbers = self.share_of_numbers if self.numbers >= ENOUGH else 0.0
+        return max(self.share_of_words if self.words >= ENOUGH else 0.0, numbers)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.share_of_words:.1%} of {self.words} words and {self.share_of_numbers:.1%} of"
+            f" {self.numbers} numbers of the data itself are replaced"
+        )
 
 
 class Audit(BaseModel):
@@ -51,6 +99,7 @@ class Audit(BaseModel):
     records: int
     planted: dict[str, int]
     replaced: dict[str, int]
+    changed: Changed = Changed()
 
     @property
     def spans(self) -> int:
@@ -76,7 +125,7 @@ class Audit(BaseModel):
         low, high = self.interval
         return (
             f"{self.leaked} of {self.spans} planted pieces of personal data survived:"
-            f" {self.leak_rate:.1%} (95% interval {low:.1%} to {high:.1%})"
+            f" {self.leak_rate:.1%} (95% interval {low:.1%} to {high:.1%}); {self.changed}"
         )
 
 
@@ -84,8 +133,9 @@ def audit(listing: Listing, search: Search, settings: AuditSettings) -> Audit | 
     """Plant, scrub, count; None if the settings ask for none."""
     if settings.records == 0:
         return None
-    planted = list(plant(messages(listing, settings), search.policy, settings))
-    found = search.ask(labelled.text for labelled in planted)
+    texts = messages(listing, settings)
+    planted = list(plant(texts, search.policy, settings))
+    found = search.ask([*texts, *(labelled.text for labelled in planted)])
     found.wait()
     counts, replaced = Counter[str](), Counter[str]()
     for labelled in planted:
@@ -99,7 +149,46 @@ def audit(listing: Listing, search: Search, settings: AuditSettings) -> Audit | 
                 continue
             covered = is_covered(labelled.text, label.start, label.end, findings)
             replaced[label.entity] += covered
-    return Audit(records=len(planted), planted=dict(counts), replaced=dict(replaced))
+    return Audit(
+        records=len(planted),
+        planted=dict(counts),
+        replaced=dict(replaced),
+        changed=changed_by(list(searchable(texts, found))),
+    )
+
+
+def searchable(texts: Sequence[str], find: Find) -> Iterator[tuple[str, list[Finding]]]:
+    """(text, its findings) of those that can be searched."""
+    for text in texts:
+        try:
+            yield text, find(text)
+        except RowRejected:
+            continue
+
+
+def changed_by(searched: Sequence[tuple[str, list[Finding]]]) -> Changed:
+    """What the findings of texts replace, in words (with a letter) and numbers."""
+    counts = Counter[str]()
+    for text, found in searched:
+        for token in TOKEN.finditer(text):
+            kind = "numbers" if token[0][0].isdigit() and token[0][-1].isdigit() else "words"
+            counts[kind] += 1
+            if any(one.start < token.end() and token.start() < one.end for one in found):
+                counts[f"{kind}_replaced"] += 1
+    return Changed.model_validate(counts)
+
+
+def most_replaced(listing: Listing, search: Search, settings: AuditSettings) -> dict[str, Replaced]:
+    """{entity: its most frequent strings, with counts} in a sample of the records: personal data,
+    to be shown to whoever asks and kept nowhere."""
+    texts = messages(listing, settings)
+    found = search.ask(texts)
+    found.wait()
+    counts: dict[str, Counter[str]] = {}
+    for text, findings in searchable(texts, found):
+        for one in findings:
+            counts.setdefault(one.entity, Counter())[text[one.start : one.end]] += 1
+    return {entity: strings.most_common(SHOWN) for entity, strings in sorted(counts.items())}
 
 
 def require(audited: Audit | None, settings: AuditSettings) -> None:
@@ -110,6 +199,13 @@ def require(audited: Audit | None, settings: AuditSettings) -> None:
             f" and scrub.audit.max_leak_rate is {settings.max_leak_rate:.1%}",
             "look at the entities in the scrub's report; add deny-list words or lower thresholds"
             " in the scrub policy",
+        )
+    if audited is not None and audited.changed.share > settings.max_changed:
+        raise DataError(
+            f"the scrub replaces too much of this data: {audited.changed}, and"
+            f" scrub.audit.max_changed is {settings.max_changed:.1%}",
+            "see what with `evergreen scrub --show-replaced`; then raise thresholds, take entities"
+            " out of the scrub policy, or raise the limit if it is all personal",
         )
 
 

@@ -15,7 +15,9 @@ from data_contracts.labels import label_name
 from data_contracts.policy import ScrubPolicy
 from data_contracts.records import LabelledSpan, Message, Record
 from tasks.scrub.file_names import scrub_file_name, texts_of_name
-from tasks.scrub.json_text import within
+from tasks.scrub.json_text import JsonText, Value, within
+from tasks.scrub.languages import language_of
+from tasks.scrub.mentions import Mentions
 from tasks.scrub.replace import Replacer, normalised, secret_key
 from tasks.scrub.texts import (
     Kind,
@@ -30,6 +32,10 @@ from tasks.scrub.texts import (
 
 # Of a digest in an id: enough for a thousand million rows.
 ID_DIGITS = 16
+# What an id that is replaced begins with.
+ANOTHER = "row~"
+# What makes an id personal data: kinds whose form leaves little doubt.
+CERTAIN = ("EMAIL_ADDRESS", "PHONE_NUMBER", "IBAN_CODE", "CREDIT_CARD", "US_SSN", "SECRET")
 
 # The findings of a text; raises RowRejected if it could not be searched.
 Find = Callable[[str], list[Finding]]
@@ -44,6 +50,8 @@ class ScrubbedMessages:
     scores: Counter[int] = field(default_factory=Counter)
     labelled: Counter[str] = field(default_factory=Counter)
     covered: Counter[str] = field(default_factory=Counter)
+    uncovered: Counter[str] = field(default_factory=Counter)
+    ids: Counter[str] = field(default_factory=Counter)
 
 
 class Scrubber:
@@ -113,10 +121,11 @@ class Scrubbing:
     """The scrub of one record. `clean` is the record without the personal data in its texts.
 
     A value that was found anywhere in the conversation is also replaced where it makes up a whole
-    name, or a whole value in JSON, where there is little around it to find it by.
+    name, or a whole value in JSON, where there is little around it to find it by; a name that was
+    found for sure, wherever it stands.
 
     Raises:
-        RowRejected: a text could not be searched.
+        RowRejected: a text could not be searched, or is in a language that the policy keeps out.
     """
 
     def __init__(self, record: Record, find: Find, policy: ScrubPolicy, key: bytes | None) -> None:
@@ -128,41 +137,55 @@ class Scrubbing:
         self._taken = {text for kind, text in self._texts if kind == "call id"}
         self._numbers = count(1)
         self.result = ScrubbedMessages(())
+        self._mentions = Mentions(())
+        noted = [one for kind, text in self._texts for one in self._search(kind, text)]
+        self._mentions = Mentions(noted)
         for kind, text in self._texts:
-            self._search(kind, text)
+            self._count(kind, text)
         self._count_labels(record)
         self.clean = rewrite(record, self._replace)
         self.result.messages = self.clean.messages
 
-    def _search(self, kind: Kind, text: str) -> None:
+    def _search(self, kind: Kind, text: str) -> Iterator[tuple[str, Finding]]:
+        """(text, finding) of all that is found in a text, or in the values of one that is JSON."""
         if (json_text := json_of(kind, text)) is not None:
-            everything = self._find(json_text.searched)
             for value in json_text.values:
-                self._note(value.text, within(everything, value))
+                for one in self._within(json_text, value):
+                    yield value.text, one
         else:
-            self._note(text, self._found(kind, text))
+            for one in self._found(kind, text):
+                yield text, one
 
     def _found(self, kind: Kind, text: str) -> list[Finding]:
         if is_structure(kind, text):
             return []
         before = lead(kind)
-        return [
+        found = [
             replace(one, start=max(0, one.start - before), end=one.end - before)
             for one in self._find(as_searched(kind, text))
             if one.end > before
         ]
+        return self._mentions.added(text, found)
 
-    def _note(self, text: str, found: Sequence[Finding]) -> None:
-        self.result.findings.update(one.entity for one in found)
-        self.result.scores.update(min(9, int(10 * one.score)) for one in found)
-        for one in found:
-            self._known.setdefault(normalised(text[one.start : one.end]), one.entity)
+    def _within(self, json_text: JsonText, value: Value) -> list[Finding]:
+        found = within(self._find(json_text.searched), value)
+        return self._mentions.added(value.text, found)
+
+    def _count(self, kind: Kind, text: str) -> None:
+        for searched_text, one in self._search(kind, text):
+            self.result.findings[one.entity] += 1
+            self.result.scores[min(9, int(10 * one.score))] += 1
+            value = normalised(searched_text[one.start : one.end])
+            self._known.setdefault(value, one.entity)
+        if kind in ("text", "labelled") and (code := language_of(text, self._policy.covered)):
+            if self._policy.uncovered == "quarantine":
+                raise RowRejected(f"scrub: in a language that is not covered ({code})")
+            self.result.uncovered[code] += 1
 
     def _replace(self, kind: Kind, text: str) -> str:
         if (json_text := json_of(kind, text)) is not None:
-            everything = self._find(json_text.searched)
             return json_text.replaced(
-                lambda value: self._without(value.text, within(everything, value), whole=True)
+                lambda value: self._without(value.text, self._within(json_text, value), whole=True)
             )
         found = self._found(kind, text)
         if kind == "call id":
@@ -219,7 +242,9 @@ def scrub_record(
         )
     source = scrub_file_name(record.source, find, policy, key)
     clean = clean.model_copy(update={"source": source, "served": served})
-    return clean.model_copy(update={"id": _safe_id(record, clean, find)}), scrubbing.result
+    identifier = _safe_id(record, clean, find)
+    scrubbing.result.ids["replaced"] += identifier.startswith(ANOTHER)
+    return clean.model_copy(update={"id": identifier}), scrubbing.result
 
 
 def texts(record: Record) -> Iterator[str]:
@@ -250,12 +275,18 @@ def _safe_name(name: str | None, find: Find, policy: ScrubPolicy, key: bytes | N
 def _safe_id(record: Record, clean: Record, find: Find) -> str:
     """The record's id, unless it is personal data itself: then one made of what is left.
 
-    That is scrubbed text alone, so nobody can try texts until one gives this id.
+    That is scrubbed text alone, so nobody can try texts until one gives this id. What only a
+    detector believes of an id, or what is digits alone, is no reason: ids are codes.
     """
     own = _own_id(record)
-    if not own or (not _is_uuid(own) and find(own)):
-        return f"row~{digest_json([clean.created_at, clean.content_digest])[:ID_DIGITS]}"
+    if not own or (not _is_uuid(own) and any(_is_certain(one, own) for one in find(own))):
+        return f"{ANOTHER}{digest_json([clean.created_at, clean.content_digest])[:ID_DIGITS]}"
     return own if own == record.id else f"{clean.source}:{own}"
+
+
+def _is_certain(found: Finding, identifier: str) -> bool:
+    value = identifier[found.start : found.end]
+    return found.entity in CERTAIN and any(not sign.isdigit() for sign in value)
 
 
 def _own_id(record: Record) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from data_contracts.findings import Finding, merge
 from data_contracts.policy import PLACEHOLDER, ScrubPolicy
+from tasks.scrub.languages import language_of
 from tasks.scrub.recognizers import recognizers
 from tasks.scrub.view import View, view
 
@@ -45,11 +46,12 @@ class Finder:
             from models.detector import Detector  # loads torch
 
             self._detector = Detector(detector)
-        self._names: Any = None
-        if policy.spacy_model is not None:
+        self._taught = policy.languages if detector is not None else ()
+        self._models: dict[str, Any] = {}
+        if policy.models:
             from tasks.scrub.names import SpacyNames  # loads spaCy
 
-            self._names = SpacyNames(policy.spacy_model)
+            self._models = {code: SpacyNames(name) for code, name in policy.models.items()}
 
     def find(self, texts: Sequence[str]) -> list[list[Finding]]:
         """The findings of each text: left to right, none overlapping.
@@ -59,13 +61,33 @@ class Finder:
         place of personal data already is nobody's data and stays as it is.
         """
         views = [view(text) for text in texts]
-        seen = [one.text for one in views]
-        learned = self._detector.find(seen) if self._detector else [[]] * len(texts)
-        named = self._names.find(seen) if self._names else [[]] * len(texts)
+        learned = self._learned([one.text for one in views])
         return [
-            self._settled(one, [*self._by_pattern(one.text), *found, *names])
-            for one, found, names in zip(views, learned, named, strict=True)
+            self._settled(one, [*self._by_pattern(one.text), *found])
+            for one, found in zip(views, learned, strict=True)
         ]
+
+    def _learned(self, texts: Sequence[str]) -> list[list[Finding]]:
+        """What the detector or a language's model finds in each text; nothing in one of a language
+        that neither knows."""
+        knows: dict[int, Any] = {}
+        for number, text in enumerate(texts):
+            code = language_of(text, self._taught)
+            if model := self._models.get(code) or (None if code else self._default):
+                knows[number] = model
+        found: list[list[Finding]] = [[] for _ in texts]
+        for model in dict.fromkeys(knows.values()):
+            numbers = [number for number, one in knows.items() if one is model]
+            for number, one in zip(
+                numbers, model.find([texts[number] for number in numbers]), strict=True
+            ):
+                found[number] = one
+        return found
+
+    @property
+    def _default(self) -> Any:
+        """Who is asked where a text may be in any covered language."""
+        return self._detector or next(iter(self._models.values()), None)
 
     def _by_pattern(self, text: str) -> Iterable[Finding]:
         opened: dict[Any, bool] = {None: True}  # many recognisers have the same gate

@@ -21,10 +21,13 @@ SURE = 0.8
 LETTERS = 3
 PART = re.compile(r"[^\W\d_](?:[^\W\d_]|['\u2019-](?=[^\W\d_]))*")
 TITLES = frozenset(
-    "mr mrs ms miss dr prof sir madam herr frau hr fr mme mlle m sr sra srta don doña dom dona sig"
-    " sig.ra signor signora dott dhr mevr mevrouw meneer senhor senhora señor señora junior senior"
-    " the and van von der den del della dos das des los las".split()
-)
+    (
+        "mr", "mrs", "ms", "miss", "dr", "prof", "sir", "madam", "junior", "senior", "the", "and",
+        "herr", "frau", "mme", "mlle", "sra", "srta", "don", "doña", "dom", "dona", "señor",
+        "señora", "senhor", "senhora", "sig", "signor", "signora", "dott", "dhr", "mevr", "mevrouw",
+        "meneer", "van", "von", "der", "den", "del", "della", "dos", "das", "des", "los", "las",
+    )
+)  # fmt: skip
 WORDS = "names_that_are_words.txt"
 
 
@@ -99,5 +102,7 @@ def names_that_are_words() -> frozenset[str]:
     from tasks.scrub.languages import common_words
 
     text = resources.files(__package__).joinpath(WORDS).read_text(encoding="utf-8")
-    listed = {word for line in text.splitlines() if not line.startswith("#") for word in line.split()}
+    listed = {
+        word for line in text.splitlines() if not line.startswith("#") for word in line.split()
+    }
     return frozenset(listed.union(*(common_words(code) for code in TAUGHT)))

@@ -68,6 +68,10 @@ def as_json(report: ScrubReport) -> dict[str, Any]:
     if report.audit is not None:
         low, high = report.audit.interval
         document["audit"] |= {"leak_rate": report.audit.leak_rate, "interval": [low, high]}
+        document["audit"]["changed"] |= {
+            "share_of_words": report.audit.changed.share_of_words,
+            "share_of_numbers": report.audit.changed.share_of_numbers,
+        }
     return document
 
 
@@ -85,6 +89,10 @@ def found_tables(report: ScrubReport) -> dict[str, list[dict[str, Any]]]:
             {"entity": name, "found": count} for name, count in report.findings.items()
         ],
         "Planted personal data (audit)": audit_rows(report.audit),
+        "Messages in languages in which only patterns ran": [
+            {"language": code, "messages": count} for code, count in report.uncovered.items()
+        ],
+        "Replaced of the data itself (audit)": changed_rows(report.audit),
         "Personal data that the source labels": [
             {"label": name, "spans": count, "replaced": report.covered.get(name, 0)}
             for name, count in report.labelled.items()
@@ -107,6 +115,17 @@ def reading_tables(readings: Readings) -> dict[str, list[dict[str, Any]]]:
         for title, (name, unit, counts) in everything.items()
         if counts
     }
+
+
+def changed_rows(audited: Audit | None) -> list[dict[str, Any]]:
+    """How much of the sampled messages is replaced: words, and numbers."""
+    if audited is None or not audited.changed.words:
+        return []
+    changed = audited.changed
+    return [
+        {"of": "words", "in all": changed.words, "replaced": f"{changed.share_of_words:.2%}"},
+        {"of": "numbers", "in all": changed.numbers, "replaced": f"{changed.share_of_numbers:.2%}"},
+    ]
 
 
 def audit_rows(audited: Audit | None) -> list[dict[str, Any]]:

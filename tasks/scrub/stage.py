@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -72,6 +73,12 @@ class ScrubReport(BaseModel):
         description="Labelled spans of personal data, an entity, where the source brings labels."
     )
     covered: dict[str, int] = Field(description="Those of them that were replaced as a whole.")
+    uncovered: dict[str, int] = Field(
+        default={}, description="Messages in languages in which only patterns ran, by language."
+    )
+    ids_replaced: int = Field(
+        default=0, description="Rows whose own id was personal data, and is another now."
+    )
     audit: Audit | None = Field(default=None, description="What was planted, and survived.")
 
 
@@ -88,7 +95,8 @@ class Scrubbed(BaseModel):
 class Clean:
     """Scrubbed rows, as tables of `RECORD_SCHEMA` in order, and the account of all rows.
 
-    Exact duplicates, before or after the scrub, are left out; ids are distinct.
+    Rows that were the same before the scrub are kept or left out, as asked; rows that only became
+    the same by it are several rows. Ids are distinct.
     """
 
     def __init__(
@@ -97,11 +105,14 @@ class Clean:
         policy: ScrubPolicy,
         audited: Audit | None,
         left_out: Readings,
+        *,
+        distinct: bool,
     ) -> None:
         self._made = made
         self._audit = audited
         self.readings = Readings.total([*(shard.readings() for shard in made), left_out])
-        self._keep, self._rename = first_ones(made)
+        self.uncovered = counted(shard.table(["found"]) for shard in made)["uncovered"]
+        self._keep, self._rename = first_ones(made, distinct=distinct)
         kept = int(self._keep.sum())
         self._found = counted([])
         self.quarantine_rules = Counter(row.rule for row in self.quarantined())
@@ -156,81 +167,118 @@ class Clean:
             readings=self.readings,
             labelled=dict(self._found["labelled"].most_common()),
             covered=dict(self._found["covered"]),
+            uncovered=dict(self._found["uncovered"].most_common()),
+            ids_replaced=self._found["ids"].total(),
             audit=self._audit,
         )
 
 
-def first_ones(made: Sequence[Shard]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def first_ones(
+    made: Sequence[Shard], *, distinct: bool
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """(rows that are kept, rows whose id an earlier row has), each [rows of all shards].
 
-    Takes some 50 bytes a row, whatever the rows hold.
+    Takes some 40 bytes a row, whatever the rows hold.
     """
     table = pa.concat_tables(
-        [shard.table(["id", "raw", "clean"]) for shard in made] or [SCHEMA.empty_table()]
+        [shard.table(["id", "raw"]) for shard in made] or [SCHEMA.empty_table()]
     )
     keep = np.ones(table.num_rows, bool)
-    for digests in ("raw", "clean"):
-        content = table[digests].combine_chunks().buffers()[1]
+    if distinct:
+        content = table["raw"].combine_chunks().buffers()[1]
         halves = np.frombuffer(content or b"", np.int64)[: 2 * table.num_rows].reshape(-1, 2)
-        keep[keep] = ~pd.DataFrame(halves[keep]).duplicated().to_numpy()
+        keep = ~pd.DataFrame(halves).duplicated().to_numpy()
     ids = pd.util.hash_array(table["id"].to_numpy())
     taken = np.zeros(table.num_rows, bool)
     taken[keep] = pd.Series(ids[keep]).duplicated().to_numpy()
     return keep, taken
 
 
-def cleaned(
-    listing: Listing,
-    policy: ScrubPolicy,
-    detector: BuiltDetector | None,
-    settings: ScrubSettings,
-    workspace: Workspace,
-    on_progress: Progress = lambda *_: None,
-) -> Clean:
+@dataclass(frozen=True)
+class Job:
+    """What a scrub goes by.
+
+    Attributes:
+        policy: what counts as personal data.
+        detector: the learned one; None if the policy does without.
+        settings: where texts are searched, and the audit.
+        workspace: where shards are kept.
+        on_progress: called with (rows done, rows in all).
+        on_uncovered: called with what is to be said of languages that are not covered, before
+            anything is written.
+    """
+
+    policy: ScrubPolicy
+    detector: BuiltDetector | None
+    settings: ScrubSettings
+    workspace: Workspace
+    on_progress: Progress = lambda *_: None
+    on_uncovered: Callable[[str], None] = lambda _: None
+
+
+def cleaned(listing: Listing, job: Job, *, distinct: bool) -> Clean:
     """Scrub every row. A row that cannot be read as a conversation or cannot be scrubbed is
     quarantined. Then plant personal data into some of them and see what survives.
 
+    Args:
+        listing: which rows.
+        job: how.
+        distinct: whether a row that is the same as an earlier one, before the scrub, is left out.
+
     Raises:
-        DataError: no row passed, or the policy says to stop at one that cannot be scrubbed.
+        DataError: no row passed, or the policy says to stop at one that cannot be scrubbed, or to
+            refuse a language.
         ConfigError: the policy asks for a key or a model that is not there.
     """
-    key = secret_key(policy)
-    with searching(policy, detector, settings.workers) as search:
-        made = list(shards(listing, search, key, detector, workspace, on_progress))
-        audited = audit(listing, search, settings.audit)
+    key, policy = secret_key(job.policy), job.policy
+    with searching(policy, job.detector, job.settings.workers) as search:
+        made = list(shards(listing, search, key, job.detector, job.workspace, job.on_progress))
+        audited = audit(listing, search, job.settings.audit)
         names = search.ask(listing.left_out.unread)
         names.wait()
     left_out = without_personal_names(listing.left_out, names)
-    clean = Clean(made, policy, audited, left_out)
+    clean = Clean(made, policy, audited, left_out, distinct=distinct)
     if not clean.account.rows_out:
         raise no_rows_left(clean)
+    if clean.uncovered:
+        said = said_of_uncovered(clean.uncovered)
+        if policy.uncovered == "refuse":
+            raise DataError(
+                said,
+                "name a spaCy model for them under `models` in the scrub policy, or accept"
+                " what patterns find with `uncovered: patterns`",
+            )
+        job.on_uncovered(said)
     return clean
 
 
-def scrub(
-    listing: Listing,
-    policy: ScrubPolicy,
-    detector: BuiltDetector | None,
-    settings: ScrubSettings,
-    workspace: Workspace,
-    on_progress: Progress = lambda *_: None,
-) -> Scrubbed:
-    """Scrub every row and write those that pass to a snapshot.
+def said_of_uncovered(counts: Counter[str]) -> str:
+    total = counts.total()
+    codes = ", ".join(f"{code} {count}" for code, count in counts.most_common(8))
+    return (
+        f"{total} {'message is' if total == 1 else 'messages are'} in languages in which names and"
+        f" places are not found ({codes}): there, only patterns run"
+    )
+
+
+def scrub(listing: Listing, job: Job) -> Scrubbed:
+    """Scrub every row and write those that pass to a snapshot, the same row once.
 
     Raises:
-        DataError: no row passed, or the policy says to stop at one that cannot be scrubbed.
+        DataError: no row passed, or the policy says to stop at one that cannot be scrubbed, or to
+            refuse a language.
         ConfigError: the policy asks for a key or a model that is not there.
     """
-    clean = cleaned(listing, policy, detector, settings, workspace, on_progress)
+    clean = cleaned(listing, job, distinct=True)
     with SnapshotWriter(
-        str(workspace.snapshots),
+        str(job.workspace.snapshots),
         "scrub",
         parent=None,
         provenance={
-            "policy": policy.digest,
-            "policy_version": str(policy.version),
-            "detector": detector.digest if detector else "none",
-            "key": fingerprint(secret_key(policy)) or "none",
+            "policy": job.policy.digest,
+            "policy_version": str(job.policy.version),
+            "detector": job.detector.digest if job.detector else "none",
+            "key": fingerprint(secret_key(job.policy)) or "none",
         },
     ) as writer:
         for table in clean.tables():
@@ -263,4 +311,5 @@ def scrub_task(
     workspace: Workspace,
     key: str | None,  # noqa: ARG001 - its fingerprint: with another key the result is another
 ) -> Scrubbed:
-    return scrub(listing, policy, detector, settings, workspace, StageProgress("scrub", "rows"))
+    progress = StageProgress("scrub", "rows")
+    return scrub(listing, Job(policy, detector, settings, workspace, progress, progress.say))

@@ -186,8 +186,8 @@ def searching(
     elif settings.count == 0:
         yield Search(policy, lambda batch: done(find(*asked_for, batch)))
     else:
-        if policy.spacy_model is not None:
-            require_installed(policy.spacy_model)  # said here, not by a worker that cannot start
+        for model in policy.models.values():
+            require_installed(model)  # said here, not by a worker that cannot start
         with process_pool(settings.count, asked_for) as pool:
             yield Search(
                 policy,
