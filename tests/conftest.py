@@ -35,6 +35,7 @@ os.environ["EVERGREEN_SCRUB__DETECTOR__FOLDER"] = str(_SHARED / "detector")
 os.environ["EVERGREEN_SCRUB__DETECTOR__TEXTS"] = "2500"
 os.environ["EVERGREEN_SCRUB__AUDIT__RECORDS"] = "30"
 os.environ["EVERGREEN_SCRUB__AUDIT__MAX_LEAK_RATE"] = "1"
+os.environ["EVERGREEN_SCRUB__AUDIT__MAX_CHANGED"] = "1"
 os.environ["EVERGREEN_SCRUB__WORKERS__COUNT"] = "0"
 
 from data_contracts.policy import load_policy
