@@ -92,7 +92,7 @@ def recognizers(policy: ScrubPolicy) -> list[EntityRecognizer]:
     Those of a country are among them where the policy names it. Each has a `gate`.
     """
     ours = [
-        kind(policy.language)
+        kind()
         for kind in OURS
         if kind.ENTITY in policy.entities and kind.COUNTRY_CODE in (None, *policy.countries)
     ]

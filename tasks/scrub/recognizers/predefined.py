@@ -67,7 +67,7 @@ def predefined(policy: ScrubPolicy, without: Collection[str]) -> list[EntityReco
     for name, kind in inspect.getmembers(predefined_recognizers, _is_pattern_recognizer):
         if kind.COUNTRY_CODE not in (None, *policy.countries):
             continue
-        recognizer = kind(supported_language=policy.language)
+        recognizer = kind(supported_language="en")
         recognizer.patterns = [
             pattern for pattern in recognizer.patterns if pattern.name not in LEFT_OUT.get(name, ())
         ]

@@ -1,0 +1,95 @@
+"""What stands around a number or word, and what that makes of it: a formula, code, a table.
+
+Every function takes a text and the characters [start, end) of a value in it, and looks a bounded
+number of characters to either side.
+"""
+
+import re
+
+_OPERATORS_BEFORE = re.compile(
+    r"(?:[=*×÷^<>%√≈≤≥±∗·/]|\\(?:times|div|cdot|frac|pm)|[\w)\]] [-+\u2212])[ ({[$]*$"
+)
+_OPERATORS_AFTER = re.compile(
+    r"[ )}\]]{0,3}(?:[*×÷^%√≈≤≥±∗]|[=<>](?!\w{0,3}[\"'])|\\(?:times|div|cdot|pm)|[-+\u2212] ?[\d(]|[-+/\u2212] \w"
+    r"|/ ?\d|!(?=[ )=]|$))"
+)
+_CURRENCY = "$€£¥₹₽₩₺₫"
+_UNIT_AFTER = re.compile(
+    r"\s?(?:[%°€$£¥₹₽‰]|(?:[kKMGTPE]i?[Bb]|[kmcdµn]?[mgLlsWVAJN]|[mk]?Hz|[KMG]Hz|bytes?|bits?|bps|px|em|rem|pt|dpi|fps"
+    r"|ms|µs|ns|secs?|seconds?|minutes?|hours?|days?|weeks?|months?|years?|miles?|km/?h?|kg|lbs?|oz|ft"
+    r"|feet|inch(?:es)?|meters?|metres?|dollars?|euros?|pounds|cents?|EUR|USD|GBP|CHF|JPY|INR|rows?"
+    r"|items?|records?|users?|people|persons?|inhabitants|points?|times|units?|pieces?|lines?|words"
+    r"|tokens?|steps|percent|Prozent|Euro|Einwohner|habitants?|habitantes|abitanti|inwoners|Stück"
+    r"|million\w*|billion\w*|thousand|Mio|Mrd|kcal|cal|kWh|Wh|mAh|rpm|ppm|sq)\b)"
+)
+_NUMBER_BESIDE = re.compile(r"[-+]?\d[\d.,]*")
+_CODE_BEFORE = re.compile(
+    r"(?:[\w)\]]\.|->|::|\$|--|[\w\])]\(|\[|\{|</?|&|\\|\b(?:def|class|import|from|return|function|const|let|var|new|self|struct|enum|namespace|package|using|void|int|str|SELECT|FROM|WHERE|TABLE)\s)$"
+)
+_CODE_AFTER = re.compile(
+    r"\(|::|->|\[|\s?[=!]=|\s?[-+*/|&]?=[^=\s\"']|\s=\s|_|\.[a-z_]\w*(?:[(.=\s)]|$)|>\(|\\_"
+)
+_TIMESTAMP_NEIGHBOUR = re.compile(
+    r"^[T ,]{1,2}\[?\d\d:\d\d|^T\d\d|^ \d\d\.\d\d\.\d\d|^[ ,]+\[?(?:DEBUG|INFO|WARN|ERROR|TRACE|FATAL|CRITICAL|NOTICE)"
+)
+
+
+def is_in_formula(text: str, start: int, end: int) -> bool:
+    """Whether an operator of arithmetic or comparison touches a number, or a space apart."""
+    return bool(
+        _OPERATORS_BEFORE.search(text[max(start - 12, 0) : start])
+        or _OPERATORS_AFTER.match(text, end, end + 12)
+    )
+
+
+def is_amount(text: str, start: int, end: int) -> bool:
+    """Whether a currency sign or a unit stands beside a number."""
+    before = text[max(start - 5, 0) : start].rstrip()
+    return (
+        bool(before) and (before[-1] in _CURRENCY or before.endswith(("EUR", "USD", "GBP", "CHF")))
+    ) or _UNIT_AFTER.match(text, end) is not None
+
+
+def is_part_of_token(text: str, start: int, end: int) -> bool:
+    """Whether a letter, digit or underscore touches the value, directly or through a mark that
+    joins parts of a version, path, hash, UUID or identifier."""
+    before, after = text[max(start - 2, 0) : start], text[end : end + 2]
+    return bool(
+        re.search(r"\w$|\w[-./\\@]$|\d[:,]$|[#\\]$", before)
+        or re.match(r"\w|[-/\\@]\w|[.:,]\d|\.[a-z]", after)
+    )
+
+
+def is_among_numbers(text: str, start: int, end: int) -> bool:
+    """Whether other numbers stand in the same row, list or column: a table of plain numbers."""
+    left = re.search(r"(\S{1,24})[ \t]*[|,;]?[ \t]*$", text[max(start - 30, 0) : start])
+    right = re.match(r"[ \t]*[|,;]?[ \t]*(\S{1,24})", text[end : end + 30])
+    beside = [side[1].strip("|,;()[]") for side in (left, right) if side]
+    if any(_NUMBER_BESIDE.fullmatch(word) for word in beside if word):
+        return True
+    row = text[text.rfind("\n", 0, start) + 1 : start]
+    return (
+        row.rstrip().endswith("|")
+        and text[end:].lstrip(" ")[:1] == "|"
+        and not re.search(r"[^\d\s()+-]", text[start:end])
+    )
+
+
+def is_alone_on_line(text: str, start: int, end: int) -> bool:
+    """Whether nothing else stands in the line: a column of numbers, or a result."""
+    before = text[text.rfind("\n", 0, start) + 1 : start]
+    after = text[end : end + 80].partition("\n")[0]
+    return not re.search(r"\w", before) and not re.search(r"\w", after)
+
+
+def is_code(text: str, start: int, end: int) -> bool:
+    """Whether a word is called, assigned, indexed or taken of something: a name in code."""
+    return bool(
+        _CODE_BEFORE.search(text[max(start - 12, 0) : start])
+        or _CODE_AFTER.match(text[end : end + 24])
+    )
+
+
+def is_timestamp(text: str, start: int, end: int) -> bool:
+    """Whether a date is followed by a time of day or the level of a line in a log."""
+    return _TIMESTAMP_NEIGHBOUR.match(text[end : end + 24]) is not None
