@@ -141,7 +141,7 @@ def test_a_changed_function_repeats_the_stages_that_reach_it(
     [
         ("tasks/evaluate/general.yaml", {"general", "evaluate"}),
         ("tasks/evaluate/red_team.yaml", {"general", "evaluate"}),
-        ("tasks/scrub/synthetic/templates.txt", {"detector", "scrub"}),
+        ("tasks/scrub/synthetic/templates/en.txt", {"detector", "scrub"}),
     ],
 )
 def test_data_files_count_where_they_are_read(project: Path, file: str, stages: set[str]) -> None:

@@ -1,0 +1,1 @@
+"""What people write around personal data, one file a language."""
