@@ -34,7 +34,9 @@ def replaced(original: str, scrubbed: str) -> list[Finding]:
 
 def _pieces(scrubbed: str) -> tuple[Sequence[str], Sequence[str]]:
     """(the pieces around placeholders, the entities between them)"""
-    kept, entities, at = [], [], 0
+    kept: list[str] = []
+    entities: list[str] = []
+    at = 0
     for placeholder in PLACEHOLDER.finditer(scrubbed):
         if not entities or placeholder.start() > at:
             kept.append(scrubbed[at : placeholder.start()])

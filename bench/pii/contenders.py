@@ -79,9 +79,8 @@ def evergreen(policy: ScrubPolicy) -> Spans:
     @lru_cache(maxsize=2)
     def scrubbed(messages: tuple[str, ...]) -> tuple[str, ...] | None:
         """What the messages become; None if they would be quarantined."""
-        roles = ("user", "assistant")
         turns = [
-            Message(role=roles[turn % 2], content=text)  # type: ignore[arg-type]
+            Message(role="assistant" if turn % 2 else "user", content=text)
             for turn, text in enumerate(messages)
         ]
         try:

@@ -26,7 +26,9 @@ def rows(draw: random.Random) -> Iterator[Row]:
 
 def _paragraphs(draw: random.Random) -> Iterator[Row]:
     texts = list(pydoc_data.topics.topics.values())
-    texts += [str(package.metadata.get_payload()) for package in metadata.distributions()]
+    texts += [
+        str(package.metadata.json.get("description", "")) for package in metadata.distributions()
+    ]
     paragraphs = sorted(
         {part.strip() for text in texts for part in PARAGRAPH.split(text) if _is_prose(part)}
     )
