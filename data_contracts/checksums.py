@@ -43,6 +43,38 @@ def vin(value: str) -> bool:
     return value[8].upper() == "0123456789X"[total % 11]
 
 
+def german_pension(value: str) -> bool:
+    """Check digit of a German pension insurance number: 12 characters, of which the ninth is the
+    letter of a name (VKVV, section 4): the digit sums of weighted digits, modulo 10."""
+    letter = f"{ord(value[8].upper()) - ord('A') + 1:02}"
+    digits = value[:8] + letter + value[9:11]
+    weights = (2, 1, 2, 5, 7, 1, 2, 1, 2, 1, 2, 1)
+    total = sum(
+        sum(divmod(int(digit) * weight, 10)) for digit, weight in zip(digits, weights, strict=True)
+    )
+    return total % 10 == int(value[11])
+
+
+def medicare(value: str) -> bool:
+    """Ninth digit of an Australian Medicare number: eight weighted digits, modulo 10.
+
+    https://meteor.aihw.gov.au/content/270101
+    """
+    digits = [int(digit) for digit in value if digit.isdigit()]
+    weights = (1, 3, 7, 9, 1, 3, 7, 9)
+    return sum(d * w for d, w in zip(digits, weights, strict=False)) % 10 == digits[8]
+
+
+def nric(value: str) -> bool:
+    """Last letter of a Singaporean identity number: S, T (citizens), F or G (others), 7 digits."""
+    first, digits, last = value[0].upper(), value[1:8], value[8].upper()
+    total = sum(
+        int(digit) * weight for digit, weight in zip(digits, (2, 7, 6, 5, 4, 3, 2), strict=True)
+    )
+    total += 4 if first in "TG" else 0
+    return last == ("JZIHGFEDCBA" if first in "ST" else "XWUTRQPNMLK")[total % 11]
+
+
 def base58check(value: str) -> bool:
     """A version byte, a 20-byte hash, and the start of the double SHA-256 of both.
 

@@ -8,6 +8,7 @@ from presidio_analyzer import EntityRecognizer
 
 from data_contracts.policy import ScrubPolicy
 from tasks.scrub.recognizers.base import ContextPatternRecognizer
+from tasks.scrub.recognizers.checked_ids import CheckedIdRecognizer
 from tasks.scrub.recognizers.credentials import (
     AwsKeyRecognizer,
     BearerRecognizer,
@@ -39,12 +40,13 @@ from tasks.scrub.recognizers.people import (
     HandleRecognizer,
     UsernameRecognizer,
 )
-from tasks.scrub.recognizers.phones import AnyPhoneRecognizer
-from tasks.scrub.recognizers.places import PostcodeRecognizer
+from tasks.scrub.recognizers.phones import AnyPhoneRecognizer, SpelledPhoneRecognizer
+from tasks.scrub.recognizers.places import AddressRecognizer, PostBoxRecognizer, PostcodeRecognizer
 from tasks.scrub.recognizers.predefined import predefined
 from tasks.scrub.recognizers.references import (
     AccountNumberRecognizer,
     ImeiRecognizer,
+    PlateRecognizer,
     SerialNumberRecognizer,
     VinRecognizer,
 )
@@ -58,6 +60,7 @@ OURS: tuple[type[ContextPatternRecognizer], ...] = (
     IpRecognizer,
     MacRecognizer,
     AnyPhoneRecognizer,
+    SpelledPhoneRecognizer,
     CardNumberRecognizer,
     IbanRecognizer,
     WalletRecognizer,
@@ -74,15 +77,19 @@ OURS: tuple[type[ContextPatternRecognizer], ...] = (
     HandleRecognizer,
     UsernameRecognizer,
     PostcodeRecognizer,
+    AddressRecognizer,
+    PostBoxRecognizer,
     ImeiRecognizer,
     VinRecognizer,
     SerialNumberRecognizer,
     AccountNumberRecognizer,
+    PlateRecognizer,
     SsnRecognizer,
     ItinRecognizer,
     UsPassportRecognizer,
     UsDriverLicenseRecognizer,
     NhsRecognizer,
+    CheckedIdRecognizer,
 )
 
 

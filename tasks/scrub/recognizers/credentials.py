@@ -12,11 +12,12 @@ from tasks.scrub.recognizers.base import DIGIT, THREE_DIGITS, ContextPatternReco
 
 _QUOTE = r"[\"'`*]{0,3}"
 _SIGN = rf"{_QUOTE}\s{{0,2}}(?:is[:=]|was[:=]|=>|:=|={{1,2}}|:){_QUOTE}\s{{0,2}}{_QUOTE}"
-_IS = rf"(?:[^\S\n][a-z]{{1,12}}){{0,4}}?[^\S\n](?:is|was|to)(?: set to)?\s{_QUOTE}"
+_IS = rf"(?:[^\S\n][a-z]{{1,12}}){{0,4}}?[^\S\n](?:is|was|to|ist|lautet|est|es|è|é)(?: set to)?\s{_QUOTE}"
 _VALUE = r"(?P<datum>[^\s\"'`<>]{4,256})"
 _PASSWORD_NAMES = names(
-    "pass(?:word|wd|code|phrase|wort)", "pass[ -]code", "pwd?", "kennwort", "contraseña",
-    "mot de passe", "wachtwoord", "senha",
+    "pass(?:word|wd|code|phrase|wort)", "pass[ -]code", "pwd?", "kennwort", "contrase[ñn]a", "clave",
+    "mot de passe", "mdp", "wachtwoord", "senha", "palavra[ -]passe", "parola d['\u2019]ordine",
+    "parola chiave", "zugangscode", "toegangscode",
 )  # fmt: skip
 _KEY_NAMES = names(
     "secret", "token",
@@ -39,7 +40,9 @@ _NO_SECRETS = frozenset((
     "will", "bool", "boolean", "char", "bytes", "empty", "missing", "invalid", "incorrect", "wrong",
     "correct", "changed", "expired", "secure", "strong", "weak", "same", "different", "nothing",
     "unknown", "redacted", "password", "secret", "token", "manager", "protected", "field", "input",
-    "hash", "hashed",
+    "hash", "hashed", "falsch", "richtig", "faux", "incorrecta", "incorrecto", "correcta", "sbagliata",
+    "errata", "errada", "incorreta", "verkeerd", "fout", "vergessen", "oublié", "olvidada", "primaria",
+    "foránea", "importante", "para", "sehr", "nicht", "niet", "muito", "molto", "trop", "très",
 ))  # fmt: skip
 
 
@@ -127,7 +130,9 @@ class PasswordRecognizer(AssignedRecognizer):
         Pattern("password is x", _PASSWORD_NAMES + _IS + _VALUE, 0.6),
         Pattern("password x", rf"{_PASSWORD_NAMES},? {_QUOTE}{_VALUE}", 0.5),
     )
-    gate = re.compile(r"pass|Pass|PASS|pw|PW|Pw|wort|WORT|contras|wachtw|senha")
+    gate = re.compile(
+        r"pass|Pass|PASS|pw|PW|Pw|wort|WORT|ontras|achtw|enha|lave|mdp|MDP|arola|angscode"
+    )
 
     def weigh(self, value: str, score: float) -> float:
         if value.casefold() in _NO_SECRETS or _CODE.search(value):

@@ -35,14 +35,33 @@ IBAN_LENGTHS = {
 
 
 class CardNumberRecognizer(ContextPatternRecognizer):
-    """Payment cards of 12 to 19 digits, 2-series Mastercard included, that pass Luhn's check."""
+    """Payment cards of 12 to 19 digits, 2-series Mastercard included, that pass Luhn's check.
+
+    Groups may stand apart by any mark, and the halves of a card by a few words.
+    """
 
     ENTITY = "CREDIT_CARD"
-    PATTERNS = (Pattern("card", r"\d(?<!\d\d)(?<!\d\.\d)(?:[ -]?\d){11,18}(?!\d)", 0.3),)
+    PATTERNS = (
+        Pattern(
+            "card",
+            r"\d(?<!\d\d)(?<!\d\.\d)(?: ?[-\u2010-\u2015\u2212._/\u00b7]? ?\d){11,18}(?!\d)",
+            0.3,
+        ),
+        Pattern(
+            "halves",
+            r"\d(?<!\d\d)\d{3}[ -]?\d{4}[,;]?(?:\s[^\W\d_]{1,10}[,:]?){1,8}\s\d{4}[ -]?\d{4}(?!\d)",
+            0.3,
+        ),
+    )
     gate = THREE_DIGITS
 
     def weigh(self, value: str, score: float) -> float:  # noqa: ARG002
-        return 1.0 if checksums.luhn(re.sub(r"\D", "", value)) else 0
+        return 1.0 if checksums.luhn(digits_of(value)) else 0
+
+
+def digits_of(value: str) -> str:
+    """The digits of a value, of any script, as 0 to 9."""
+    return "".join(str(int(character)) for character in value if character.isdecimal())
 
 
 class IbanRecognizer(ContextPatternRecognizer):
@@ -50,7 +69,7 @@ class IbanRecognizer(ContextPatternRecognizer):
 
     ENTITY = "IBAN_CODE"
     PATTERNS = (
-        Pattern("IBAN", r"[A-Z](?<![A-Z0-9][A-Z])[A-Z][0-9]{2}(?:[ -]?[A-Z0-9]){11,29}", 0.2),
+        Pattern("IBAN", r"[A-Z](?<![A-Z0-9][A-Z])[A-Z][0-9]{2}(?:[ .-]?[A-Z0-9]){11,29}", 0.2),
     )
     CONTEXT = ("iban", "bank", "account", "transfer", "konto", "cuenta", "compte")
     FLAGS = re.IGNORECASE | re.ASCII
@@ -67,7 +86,7 @@ class IbanRecognizer(ContextPatternRecognizer):
     def weigh(self, value: str, score: float) -> float:
         if not value:
             return 0
-        if checksums.iban(re.sub(r"[ -]", "", value)):
+        if checksums.iban(re.sub(r"[ .-]", "", value)):
             return 1.0
         digits = sum(character.isdigit() for character in value)
         return score if value.isupper() and digits >= 10 else 0

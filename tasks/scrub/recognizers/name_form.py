@@ -12,6 +12,11 @@ _TITLES = frozenset(
     " señor señora señorita sr sra srta don doña signor signora signorina sig dott dottor"
     " dottoressa senhor senhora dona meneer mevrouw mijnheer dhr mevr jr st".split()
 )
+_TYPES = frozenset((
+    "int", "str", "bool", "float", "none", "null", "nil", "true", "false", "char", "varchar", "uuid",
+    "any", "bytes", "dict", "integer", "boolean", "bigint", "serial", "required", "optional",
+    "undefined", "unknown", "anonymous", "admin", "root", "guest", "default", "self", "this",
+))  # fmt: skip
 _MIXED = re.compile(r"[a-zß-ÿ][A-ZÀ-Þ]")
 _MIXED_NAME = re.compile(
     r"(?:Mc|Mac|De|Di|Du|Da|La|Le|Li|Lo|Van|Von|Fitz|Des|Del|Al|El|Ben|St|O['\u2019]|D['\u2019]|Jo|Ma|Mary|Anne|An|Ke|Ja|Sha|Te|Ra|Ro|Vander?)"
@@ -77,7 +82,7 @@ def is_username(text: str, start: int, end: int) -> bool:
     bare = value.removeprefix("@")
     if not bare or re.search(r"[\s,;()\[\]{}<>=\"'`|\\]", value) or not re.search(r"\w", bare):
         return False
-    if bare.casefold() in common_words() or len(bare) < 2:
+    if bare.casefold() in common_words() or bare.casefold() in _TYPES or len(bare) < 2:
         return False
     announced = announcing.announces("USERNAME", text, start, end)
     if re.match(r"\(|\[|::|->|\.\w+\(", text[end : end + 24]):

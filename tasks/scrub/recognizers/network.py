@@ -26,12 +26,12 @@ class EmailRecognizer(ContextPatternRecognizer):
     PATTERNS = (
         Pattern(
             "e-mail",
-            r"[\w.+%&~'-](?<![\w.+%&~'-].)[\w.+%&~'-]*+@(?:[^\W_][\w-]{0,62}\.){1,8}"
+            r"[\w.+%&~'-](?<![\w.+%&~'-].)[\w.+&~'-]*+(?:%(?!40)[\w.+&~'-]*+){0,8}(?:@|%40|&#64;)(?:[^\W_][\w-]{0,62}\.){1,8}"
             r"(?:[a-z]{2,24}(?![a-z0-9-])|[^\W\d_][\w-]{1,62})",
             1.0,
         ),
     )
-    gate = AT
+    gate = re.compile(r"@|%40|&#64;")
 
     def span(self, match: re.Match[str]) -> tuple[int, int]:
         """Without a quotation mark, a bullet or the like before it."""

@@ -4,7 +4,8 @@ import re
 
 from data_contracts import checksums
 from tasks.scrub.recognizers import announcing
-from tasks.scrub.recognizers.money import IBAN_LENGTHS
+from tasks.scrub.recognizers.checked_ids import is_checked
+from tasks.scrub.recognizers.money import IBAN_LENGTHS, digits_of
 from tasks.scrub.recognizers.surroundings import (
     is_among_numbers,
     is_amount,
@@ -50,6 +51,8 @@ def is_identifier_number(text: str, start: int, end: int, entity: str, least_dig
     digits = sum(map(str.isdigit, value))
     if not digits or _DATE.fullmatch(value) or _UUID.fullmatch(value):
         return False
+    if is_checked(value, announced=False):
+        return True
     if _is_cut_from_token(text, start, end) or is_timestamp(text, start, end):
         return False
     if announcing.announces(entity, text, start, end) or (
@@ -97,15 +100,22 @@ def is_card(text: str, start: int, end: int) -> bool:
     something says that they are a card.
     """
     value = text[start:end]
-    digits = "".join(re.findall(r"\d", value))
-    digits = "".join(str(int(digit)) for digit in digits)
+    digits = digits_of(value)
     if not _BRANDS.fullmatch(digits) or not checksums.luhn(digits):
         return False
     if is_in_formula(text, start, end) or re.match(r"\.\d", text[end : end + 2]):
         return False
-    if len(digits) in (15, 16) or not value.isdigit():
+    if announcing.is_near("CREDIT_CARD", text, start, end):
         return True
-    return announcing.is_near("CREDIT_CARD", text, start, end)
+    groups = [len(group) for group in re.findall(r"\d+", value)]
+    if len(groups) == 1:
+        return len(digits) in (15, 16)
+    return (
+        groups in ([4, 6, 5], [4, 6, 4])
+        or set(groups[:-1]) <= {4}
+        or set(groups) == {1}
+        or groups == [8, 8]
+    )
 
 
 def is_iban(text: str, start: int, end: int) -> bool:

@@ -12,7 +12,7 @@ from phonenumbers import NumberParseException, PhoneMetadata, PhoneNumberFormat
 
 # Regions where the seven languages are spoken. Their numbers are believed in national form.
 REGIONS = (
-    "US", "CA", "GB", "IE", "AU", "NZ", "IN", "ZA", "DE", "AT", "CH", "LU", "FR", "BE", "ES", "MX",
+    "US", "CA", "GB", "IE", "AU", "NZ", "IN", "ZA", "DE", "AT", "CH", "FR", "BE", "ES", "MX",
     "AR", "CO", "CL", "PE", "IT", "PT", "BR", "NL",
 )  # fmt: skip
 # Regions whose numbers are also believed where they begin with the trunk prefix 0.

@@ -107,29 +107,102 @@ class UsernameRecognizer(ContextPatternRecognizer):
 
     ENTITY = "USERNAME"
     _VALUE = r"(?P<datum>[^\W_][\w.-]{1,38}\w|_[\w.-]{1,38}\w)"
-    _WHAT = ("user[ _-]?(?:name|id)", "log-?in(?: name| id)?", "screen ?name", "handle", "nick")
+    _WHAT = (
+        "user[ _-]?(?:name|id)", "log-?in(?: name| id)?", "screen ?name", "handle", "nick(?:name)?",
+        "gamer ?tag", "benutzer(?:name|kennung)?", "nutzername", "anmeldename", "spitzname",
+        "nom d['\u2019]utilisateur", "pseudo", "identifiant", "nombre de usuario", "usuario", "apodo",
+        "nome utente", "utente", "nome de (?:utilizador|usu[aá]rio)", "utilizador", "usuário",
+        "gebruikersnaam", "inlognaam", "bijnaam",
+    )  # fmt: skip
     _WHERE = (
-        "insta(?:gram)?", "ig", "twitter", "tiktok", "snap(?:chat)?", "discord", "telegram",
+        "insta(?:gram)?", "ig", "twitter", "tik ?tok", "snap(?:chat)?", "discord", "telegram", "tg",
         "reddit", "github", "gitlab", "steam", "twitch", "youtube", "skype", "kik", "linkedin",
-        "facebook", "fb", "psn", "xbox", "gamertag", "bluesky", "mastodon", "threads", "venmo",
+        "facebook", "fb", "psn", "xbox", "bluesky", "mastodon", "threads", "venmo",
         "cashapp", "signal", "wechat", "weibo", "vk", "user", "account", "profile",
     )  # fmt: skip
+    _IS = (
+        r"(?: (?:username|name|handle|id|account|user|is|was|as|now|called|ist|lautet|est|es|è|é|mi"
+        r"|mein|mon|mio|meu|mijn)){0,3}"
+    )
     PATTERNS = (
-        Pattern("username: x", names(*_WHAT) + rf"\s{{0,2}}[:=]\s{{0,2}}[\"'`]?@?{_VALUE}", 0.55),
+        Pattern(
+            "username: x",
+            names(*_WHAT) + rf"\s{{0,2}}[:=]\s{{0,2}}[\"'`]?@?{_VALUE}(?![(\w])",
+            0.55,
+        ),
+        Pattern(
+            "my username is x",
+            names(
+                "my",
+                "his",
+                "her",
+                "mein",
+                "sein",
+                "ihr",
+                "mi",
+                "su",
+                "mon",
+                "son",
+                "mio",
+                "suo",
+                "sua",
+                "meu",
+                "seu",
+                "mijn",
+                "zijn",
+                "haar",
+            )
+            + r" "
+            + names(*_WHAT)
+            + rf" (?:is|ist|lautet|est|es|è|é) [\"'`]?@?{_VALUE}(?![(\w])",
+            0.5,
+        ),
         Pattern(
             "my github is x",
             names(*_WHAT, *_WHERE)
-            + r"(?: (?:username|name|handle|id|account|user|is|was|as|now|called)){0,3}"
-            + rf"(?:\s{{0,2}}[:=]\s{{0,2}}| )[\"'`]?@?{_VALUE}",
+            + _IS
+            + rf"(?:\s{{0,2}}[:=]\s{{0,2}}| )[\"'`]?@?{_VALUE}(?![(\w])",
             0.2,
+        ),
+        Pattern(
+            "I am x on telegram",
+            names(
+                "sono",
+                "soy",
+                "sou",
+                "je suis",
+                "ich bin",
+                "bin",
+                "i am",
+                "i'm",
+                "ik ben",
+                "me as",
+                "am",
+            )
+            + rf" @?{_VALUE} (?:on|auf|sur|en|su|no|na|op|in|bei|at|a) (?:{'|'.join(_WHERE[:-3])})\b",
+            0.6,
+        ),
+        Pattern(
+            "ssh x@host",
+            r"(?:ssh|rdp|scp|sftp|ftp|rsync|telnet)(?<!\w...)[ :/]{1,3}(?:-\w{1,2} \S{1,40} ){0,3}"
+            r"(?P<datum>[^\W_][\w.-]{1,31})@[\w.-]",
+            0.7,
         ),
         Pattern("u/x", r"u/(?<![\w./]u/)(?P<datum>[\w-]{3,20})(?![\w/])", 0.6),
     )
     # Without a sign or a digit it can only be taken for a word.
-    gate = re.compile(r"[\d_:=/.](?:(?<!\.)|[a-z0-9])")
+    gate = re.compile(r"[\d_:=/.@](?:(?<!\.)|[a-z0-9])|(?: is| ist| est| es| è| é) ")
 
     def weigh(self, value: str, score: float) -> float:
         """A digit or a mark among letters makes the name of an account likely."""
         if score < 0.6 and re.search(r"[\d_]|\w\.\w", value) and re.search(r"[^\W\d_]", value):
             return 0.7
+        if value.casefold() in _SYSTEM_USERS:
+            return 0
         return score
+
+
+_SYSTEM_USERS = frozenset((
+    "root", "admin", "administrator", "ubuntu", "debian", "centos", "ec2-user", "git", "user",
+    "username", "deploy", "postgres", "mysql", "www-data", "guest", "test", "pi", "host", "name",
+))  # fmt: skip

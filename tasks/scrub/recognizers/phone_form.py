@@ -36,57 +36,79 @@ _NEVER = re.compile(
     r"|0x\w+",
     re.DOTALL,
 )
-_ISBN = re.compile(
+_REFERENCE_BEFORE = re.compile(
     r"(?:ISBN|ISSN|EAN|DOI|doi|arXiv|RFC|ISO|CVE|SKU|PMID|Art\.?-Nr)[\s:.#-]{0,4}(?:1[03])?:?\s?$"
 )
 _SPACED_OPERATOR = re.compile(r"\d\)? (?:[-+/*\u2212\u2013]|\.) \(?\d")
 _DATE = re.compile(
     rf"(?<!\d){_YEAR}([-./])[01]?\d\1[0-3]?\d(?!\d)|(?<!\d)[0-3]?\d([-./])[0-3]?\d\2{_YEAR}(?!\d)"
 )
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:([ .\u00a0])\d{3})(?:\1\d{3})*")
 LEAST, LEAST_ANNOUNCED, MOST = 7, 5, 15
+LEAST_TRUNK_RUN = 10
+DIGIT_NAMES = {
+    name: str(digit)
+    for digit, names in enumerate(
+        (
+            "zero oh null nul zéro cero", "one eins un une uno um een één", "two zwei zwo deux dos due dois twee",
+            "three drei trois tres tre três drie", "four vier quatre cuatro quattro quatro",
+            "five fünf cinq cinco cinque vijf", "six sechs seis sei zes",
+            "seven sieben sept siete sette sete zeven", "eight acht huit ocho otto oito",
+            "nine neun neuf nueve nove negen",
+        )
+    )
+    for name in names.split()
+}  # fmt: skip
 
 
 def is_phone(text: str, start: int, end: int) -> bool:
     """Whether text[start:end] is a telephone number, by its form and by what stands around it."""
-    value = text[start:end]
+    value = in_digits(text[start:end])
     body = EXTENSION.sub("", value)
     digits = sum(map(str.isdigit, body))
     if not LEAST_ANNOUNCED <= digits <= MOST or not _CHARACTERS.fullmatch(body):
         return False
     announced = announcing.announces("PHONE_NUMBER", text, start, end)
-    before = text[max(start - 16, 0) : start]
-    if _NEVER.fullmatch(body) and not (announced and "." in body and digits >= LEAST):
+    if _NEVER.fullmatch(body) and not (announced and digits >= LEAST and body.count(".") > 1):
         return False
-    if _ISBN.search(before) or _DATE.search(body):
+    if _REFERENCE_BEFORE.search(text[max(start - 16, 0) : start]) or _DATE.search(body):
+        return False
+    if is_amount(text, start, end):
         return False
     if announced:
-        return digits >= LEAST_ANNOUNCED and not is_amount(text, start, end)
-    if digits < LEAST or is_amount(text, start, end) or is_timestamp(text, start, end):
+        return True
+    if value != text[start:end]:
+        return announcing.announces("CALL", text, start, end)
+    if digits < LEAST or is_timestamp(text, start, end):
         return False
     if is_part_of_token(text, start, end) or is_in_formula(text, start, end):
         return False
-    if body.startswith("+"):
-        return is_international(value)
-    if _SPACED_OPERATOR.search(body) or "," in body or is_among_numbers(text, start, end):
+    return _is_of_a_plan(value, text, start, end)
+
+
+def _is_of_a_plan(value: str, text: str, start: int, end: int) -> bool:
+    """Whether a number that nothing announces for certain is one that some region gives out."""
+    if value.lstrip("(").startswith(("+", "00")) and is_international(value):
+        return value.lstrip("(").startswith("+") or not is_among_numbers(text, start, end)
+    if _SPACED_OPERATOR.search(value) or "," in value or is_among_numbers(text, start, end):
         return False
-    if announcing.is_near("PHONE_NUMBER", text, start, end):
-        return is_national(value, anywhere=True) or is_international_00(value)
-    return looks_national(value) or is_international_00(value)
-
-
-def looks_national(value: str) -> bool:
-    """Whether a number is a region's, and written as nothing but a telephone number is.
-
-    That is: in groups or with a trunk prefix, of which a number of another kind has neither.
-    """
-    is_one_run = value.isdigit()
+    if announcing.announces("CALL", text, start, end):
+        return is_national(value, anywhere=True) or _is_grouped(value)
+    if announcing.is_near("PHONE_NUMBER", text, start, end) and _is_grouped(value):
+        return is_national(value, anywhere=True)
     if value.lstrip("(").startswith("0"):
-        return is_national(value) and (not is_one_run or len(value) >= 10)
-    if is_one_run:
-        return is_national(value)
-    return is_grouped_as_national(value)
+        return is_national(value) and (not value.isdigit() or len(value) >= LEAST_TRUNK_RUN)
+    return _is_grouped(value) and is_grouped_as_national(value)
 
 
-def is_international_00(value: str) -> bool:
-    """Whether a number begins with 00 and a country's code."""
-    return value.lstrip("(").startswith("00") and is_international(value)
+def _is_grouped(value: str) -> bool:
+    """Whether digits stand in groups, and not in thousands."""
+    return re.search(r"\d\D+\d", value) is not None and not _THOUSANDS.fullmatch(value)
+
+
+def in_digits(value: str) -> str:
+    """A number with the names of digits as digits; the value itself where it holds other words."""
+    words = re.findall(r"[^\W\d_]+", value)
+    if len(words) < LEAST or any(word.casefold() not in DIGIT_NAMES for word in words):
+        return value
+    return " ".join(DIGIT_NAMES[word.casefold()] for word in words)

@@ -115,3 +115,37 @@ class AccountNumberRecognizer(ContextPatternRecognizer):
         if digits < 3 or re.match(r"[^\W\d_]+ ", value):
             return 0
         return score
+
+
+class PlateRecognizer(ContextPatternRecognizer):
+    """Number plates of vehicles, after what they are called."""
+
+    ENTITY = "ID_NUMBER"
+    PATTERNS = (
+        Pattern(
+            "plate",
+            names(
+                "number plate",
+                "licen[cs]e plate",
+                "registration plate",
+                "plate",
+                "vehicle registration",
+                "kennzeichen",
+                "nummernschild",
+                "plaque(?: d['\u2019]immatriculation)?",
+                "immatriculation",
+                "matrícula",
+                "targa",
+                "kenteken",
+                "placa",
+            )
+            + r"s?(?: (?:number|no|is|ist|est|es|è|é|lautet)\b\.?){0,2}\s?[:=#]?\s?[\"'`]?"
+            + r"(?P<datum>[A-Z0-9](?=[A-Z0-9 -]{0,9}\d)[A-Z0-9]{0,3}(?:[ -]?[A-Z0-9]{1,4}){1,3})(?!\w)",
+            0.7,
+        ),
+    )
+    gate = DIGIT
+
+    def weigh(self, value: str, score: float) -> float:
+        """Capitals and digits, as plates have them."""
+        return score if value.upper() == value and re.search(r"[A-Z]", value) else 0

@@ -22,7 +22,7 @@ _UNIT_AFTER = re.compile(
     r"|tokens?|steps|percent|Prozent|Euro|Einwohner|habitants?|habitantes|abitanti|inwoners|Stück"
     r"|million\w*|billion\w*|thousand|Mio|Mrd|kcal|cal|kWh|Wh|mAh|rpm|ppm|sq)\b)"
 )
-_NUMBER_BESIDE = re.compile(r"[-+]?\d[\d.,]*")
+_NUMBER_BESIDE = re.compile(r"[-+]?\d[\d.,:/-]*[%a-z]{0,2}")
 _CODE_BEFORE = re.compile(
     r"(?:[\w)\]]\.|->|::|\$|--|[\w\])]\(|\[|\{|</?|&|\\|\b(?:def|class|import|from|return|function|const|let|var|new|self|struct|enum|namespace|package|using|void|int|str|SELECT|FROM|WHERE|TABLE)\s)$"
 )
