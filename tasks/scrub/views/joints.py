@@ -1,0 +1,172 @@
+"""Whether what ends one part of a text and what begins the next are one number or address.
+
+The parts are the lines of a message, or consecutive messages of one speaker. A number is joined
+only where neither part is one alone: two telephone numbers under one another stay two.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import phonenumbers
+
+from data_contracts import checksums
+from tasks.scrub.recognizers.money import IBAN_LENGTHS
+from tasks.scrub.recognizers.network import TLDS
+
+# How much of the end of one part and of the beginning of the next is looked at.
+REACH = 80
+
+_DIGIT = re.compile(r"\d")
+_GROUPS = r"\d(?:[ ().\u2013-]{0,2}\d){0,33}"
+# A card has four or so; figures of a table more.
+_MOST_GROUPS = 8
+_LEAD = r"[\s>.\u2026]{0,10}(?:(?:and|then|und|dann|et|puis|y|luego|e|poi|depois|en|dan) ){0,2}"
+_END = re.compile(rf"(?<![\w.])(?P<value>\+?\(?{_GROUPS}\)?-?)[\s,.\u2026-]{{0,10}}$")
+_BEGINNING = re.compile(rf"{_LEAD}(?P<value>-?\(?{_GROUPS})(?![^\W_]|[.,:]\d)")
+_ALONE = re.compile(rf"{_LEAD}(?P<value>{_GROUPS}-?)[\s,.\u2026-]{{0,10}}")
+_IBAN_END = re.compile(
+    r"(?<!\w)(?P<value>[A-Za-z]{2}\d\d(?:[ -]?[A-Za-z0-9]){0,28}-?)[\s,.\u2026-]{0,10}$"
+)
+_IBAN_BEGINNING = re.compile(rf"{_LEAD}(?P<value>[A-Za-z0-9]+(?:[ -]?[A-Z0-9]+){{0,14}})(?!\w)")
+# The beginnings of lists, dates, hours and tables are no end of a number.
+_ITEM = re.compile(
+    r"\s*(?:\d{1,3}[.)](?:\s|$)|\d{1,4}[./-]\d\d?[./-]\d|\d\d?:\d\d|[\d.]+ ?[,;|\t] ?[\d\"'])"
+)
+_CELL = re.compile(r"[\d\"'] ?[,;|\t] ?[\d. -]+$")
+_CUT_ADDRESS = re.compile(
+    r"(?<![\w.+-])(?P<value>[\w.+-]{1,64}(?:(?P<at>@)(?:[\w-]{1,63}\.){0,4}(?P<label>[\w-]{0,63}))?)"
+    r"\s{0,10}$"
+)
+_REST = re.compile(rf"\s{{0,10}}(?P<value>(?:[a-z0-9-]{{1,63}}\.){{1,4}}(?:{TLDS}))(?![\w-])", re.I)
+_LAST = re.compile(rf"\s{{0,10}}(?P<value>(?:(?:co|com|org|ac)\.)?(?:{TLDS}))(?![\w-]|\.\w)")
+_DOT_LAST = re.compile(
+    r"\s{0,10}(?P<value>(?:\.[a-z0-9-]{1,63}){1,4})(?![\w@-])", re.I
+)
+_AT_REST = re.compile(
+    r"\s{0,10}(?P<value>@(?:[\w-]{1,63}\.){1,5}"
+    rf"(?:{TLDS}))(?![\w-]|\.\w)", re.I)
+_COMPLETE = re.compile(rf"(?:{TLDS})", re.I)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Characters [start, end) of the part of a text with this index."""
+
+    index: int
+    start: int
+    end: int
+
+
+def joints(parts: Sequence[str]) -> list[list[Part]]:
+    """The values that go over two or more consecutive parts, each as its pieces."""
+    found: list[list[Part]] = []
+    index = 0
+    while index < len(parts) - 1:
+        end, beginning = parts[index][-REACH:], parts[index + 1][:REACH]
+        value = None
+        if _DIGIT.search(end) and _DIGIT.search(beginning):
+            value = _number(parts, index)
+        if value is None and ("@" in end or "@" in beginning):
+            value = _address(parts, index)
+        if value:
+            found.append(value)
+            index = value[-1].index
+        else:
+            index += 1
+    return found
+
+
+def _number(parts: Sequence[str], index: int) -> list[Part] | None:
+    """A number that begins in parts[index]: as many parts as make one, at most twelve."""
+    first = parts[index]
+    offset = max(len(first) - REACH, 0)
+    tail = first[offset:].rstrip()
+    if not tail or not (tail[-1].isalnum() or tail[-1] in ")-.,\u2026"):
+        return None
+    is_iban = False
+    end = _END.search(tail)
+    if end is None or _IBAN_END.search(tail):
+        end, is_iban = _IBAN_END.search(tail) or end, True
+    if end is None or _CELL.search(tail):
+        return None
+    pieces = [Part(index, offset + end.start("value"), offset + end.end("value"))]
+    values = [end["value"]]
+    for after in range(index + 1, min(index + 12, len(parts))):
+        head = parts[after][:REACH]
+        beginning = (_IBAN_BEGINNING if is_iban else _BEGINNING).match(head)
+        if beginning is None or _ITEM.match(head):
+            return None
+        pieces.append(Part(after, *beginning.span("value")))
+        values.append(beginning["value"])
+        column = all(part.end - part.start >= len(parts[part.index].strip()) for part in pieces)
+        if is_one(values, column=column) and not _goes_on(parts, after, is_iban=is_iban):
+            return pieces
+        if len(parts[after]) > REACH or not (is_iban or _ALONE.fullmatch(head)):
+            return None
+    return None
+
+
+def _goes_on(parts: Sequence[str], index: int, *, is_iban: bool) -> bool:
+    """Whether more of the same column of figures follows."""
+    if is_iban or index + 1 == len(parts) or not _ALONE.fullmatch(parts[index][:REACH]):
+        return False
+    return _ALONE.fullmatch(parts[index + 1][:REACH]) is not None
+
+
+def is_one(values: Sequence[str], *, column: bool) -> bool:
+    """Whether the pieces make a card, an IBAN, or a telephone or other number together.
+
+    Args:
+        column: the pieces are all that their parts hold, as in a table of figures: only
+            groups as a card has them are one.
+    """
+    whole = "".join(filter(str.isalnum, "".join(values)))
+    if not whole.isdigit():
+        is_whole = len(whole) == IBAN_LENGTHS.get(whole[:2].upper()) and whole.isascii()
+        return is_whole and checksums.iban(whole)
+    sizes = [sum(map(str.isdigit, value)) for value in values]
+    if 12 <= len(whole) <= 19 and checksums.luhn(whole):
+        groups = [len(group) for value in values for group in re.findall(r"\d+", value)]
+        if len(groups) > _MOST_GROUPS:
+            return False
+        return not column or groups in ([4, 4, 4, 4], [4, 6, 5]) or len(values) == 2 == len(groups)
+    grouped = len(values) == 2 and re.search("[-()+]", "".join(values)) is not None
+    if (column and not grouped) or not 7 <= len(whole) <= 15:
+        return False
+    if values[0].startswith("+"):
+        return _is_phone(f"+{whole}") and not _is_phone(values[0])
+    return max(sizes) < 7
+
+
+def _is_phone(number: str) -> bool:
+    try:
+        return phonenumbers.is_valid_number(phonenumbers.parse(number))
+    except phonenumbers.NumberParseException:
+        return False
+
+
+def _address(parts: Sequence[str], index: int) -> list[Part] | None:
+    """An e-mail address cut at its @ or at a dot after it."""
+    first, head = parts[index], parts[index + 1][:REACH]
+    offset = max(len(first) - REACH, 0)
+    cut = _CUT_ADDRESS.search(first[offset:])
+    if cut is None:
+        return None
+    if not cut["at"]:
+        rest = _AT_REST.match(head)
+    elif cut["label"]:
+        rest = None if _is_complete(cut["value"]) else _DOT_LAST.match(head)
+    elif cut["value"].endswith("@"):
+        rest = _REST.match(head)
+    else:
+        rest = None if _is_complete(cut["value"].rstrip(".")) else _LAST.match(head)
+    if rest is None:
+        return None
+    before = Part(index, offset + cut.start("value"), offset + cut.end("value"))
+    return [before, Part(index + 1, *rest.span("value"))]
+
+
+def _is_complete(address: str) -> bool:
+    labels = address.rpartition("@")[2].split(".")
+    return len(labels) > 1 and _COMPLETE.fullmatch(labels[-1]) is not None
