@@ -84,6 +84,16 @@ def is_username(text: str, start: int, end: int) -> bool:
         return False
     if bare.casefold() in common_words() or bare.casefold() in _TYPES or len(bare) < 2:
         return False
+    if re.fullmatch(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{7,40}", bare):  # a commit
+        return False
+    if re.search(r"\s[=:]=?\s$", text[max(start - 4, 0) : start]) and not re.search(r"\d", bare):
+        return False  # assigned
+    if re.fullmatch(r"[a-z]+(?:\.[a-z_]+)+", value) and re.search(
+        r"[a-z] $", text[max(start - 2, 0) : start]
+    ):
+        return re.search(r"\b(?:is|ist|est|es|è|é) $", text[max(start - 5, 0) : start]) is not None
+    if re.fullmatch(r"[A-Z][A-Z0-9_]{2,}", value) and "_" in value + text[end : end + 2]:
+        return False
     announced = announcing.announces("USERNAME", text, start, end)
     if re.match(r"\(|\[|::|->|\.\w+\(", text[end : end + 24]):
         return False

@@ -19,6 +19,11 @@ _HOST = re.compile(
     rf"(?:[^\W_](?:[\w-]{{0,61}}[^\W_])?\.){{1,6}}(?:{TLDS}|museum|name|me|it|at|be|in|us|to|cc|ws|fm|im|is|no|la|gl|goo|page|link|eus|cat|swiss|berlin|wien|paris|london|nyc)",
     re.IGNORECASE,
 )
+# Top-level domains that are no word or name in code.
+_PLAIN_TLDS = (
+    "com|org|net|edu|gov|de|fr|es|nl|ch|se|dk|fi|pl|cz|pt|uk|eu|br|jp|ru|ca|museum|berlin|biz"
+)
+_CODE_NEAR = re.compile(r"[={}\[\];_]|\w\(|\w\.[A-Z]{2}|['\"],|\w\.\w+, \w+\.\w")
 _PATH = re.compile(r"[/?#:]")
 _VERSION_WORD = re.compile(
     r"(?:\b(?:version|versions|versión|versione|versão|versie|release|upgrade[sd]?|update[sd]?|downgrade[sd]?|build|bump|firmware|driver|install(?:ed)?|package|v|ver)\b|[=~<>]=)"
@@ -37,9 +42,10 @@ _NO_MAILBOX = re.compile(
     r"(?:git|svn|hg)@|.*\.(?:" + _FILES + r")$|\d+(?:\.\d+)*@|.*@\d+(?:\.\d+)+", re.I
 )
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+_UUID_LIKE = re.compile(r"[0-9A-Za-z]{6,}(?:-[0-9A-Za-z]{4}){3}-[0-9A-Za-z]{6,}")
 _HEX = re.compile(r"(?:0x)?[0-9a-f]{6,}", re.IGNORECASE)
 _POD = re.compile(
-    r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*-[a-z0-9]{4,10}-[a-z0-9]{5}|(?:[a-z]+-)+[0-9a-f]{6,12}"
+    r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*-[a-z0-9]{4,10}-[a-z0-9]{5}|(?:[a-z]+-)+[0-9a-f]{6,20}"
 )
 _DIGEST_BEFORE = re.compile(
     r"(?:sha\d{1,3}|md5|integrity|digest|checksum|etag|commit|blob|tree)[-:=\"'\s]{1,4}$", re.I
@@ -47,6 +53,9 @@ _DIGEST_BEFORE = re.compile(
 _KEY_FORM = re.compile(
     r"(?:A(?:KIA|SIA)|gh[opsur]_|github_pat_|glpat-|sk-|[prs]k_(?:live|test)_|xox\w-|AIza|ya29\.|hf_|npm_|pypi-"
     r"|SG\.|shp\w\w_|do\w_v1_|eyJ|-----BEGIN|\d{8,10}:AA)"
+)
+_TEMPLATE = re.compile(
+    r"^%[sd(]|^\$\{?\w+\}?$|^\{\{?\w*\}|^<\w+>?$|%s|^\*+$|^x+$|^\.+$|^os\.|^process\.", re.I
 )
 LEAST_SECRET = 4
 
@@ -64,6 +73,8 @@ def is_url(text: str, start: int, end: int) -> bool:
         return False
     if len(host) < len(value):
         return True
+    if host.count(".") == 1 and not re.search(rf"\.(?:{_PLAIN_TLDS})$", host, re.IGNORECASE):
+        return not _CODE_NEAR.search(text, max(start - 30, 0), end + 30)
     if text[end : end + 1] in ("(", "[", "=") or re.match(
         r"\.\w|\s?[-+*/]?=[^=]", text[end : end + 4]
     ):
@@ -85,6 +96,8 @@ def is_ip(text: str, start: int, end: int) -> bool:
     except ValueError:
         return False
     before = text[max(start - 40, 0) : start]
+    if address.ip.is_loopback or address.ip.is_unspecified or re.search(r"\w\[$", before):
+        return False
     if address.version == 4 and _VERSION_WORD.search(before) and not _ADDRESS_WORD.search(before):
         return False
     return not re.match(r"[-+]?(?:rc|alpha|beta|dev|post)", text[end : end + 6])
@@ -101,15 +114,28 @@ def is_secret(text: str, start: int, end: int) -> bool:
     value = text[start:end]
     if len(value) < LEAST_SECRET - (value.isdigit() and len(value) == 3):
         return False
+    if _TEMPLATE.search(value):
+        return False
     if _KEY_FORM.match(value) or text[max(start - 3, 0) : start] == "://":
         return True
     if _UUID.fullmatch(value) or _DIGEST_BEFORE.search(text[max(start - 16, 0) : start]):
+        return False
+    if _UUID_LIKE.search(value) or _is_in_block(text, start, end):
         return False
     if announcing.announces("SECRET", text, start, end):
         return True
     if _HEX.fullmatch(value) or _POD.fullmatch(value):
         return announcing.is_near("SECRET", text, start, end) and len(value) >= 16
     return _looks_random(value) and not is_code(text, start, end)
+
+
+def _is_in_block(text: str, start: int, end: int) -> bool:
+    """Whether the lines beside are base64 too: a certificate, an image, a signature."""
+    return bool(
+        re.search(r"[A-Za-z0-9+/]{40}\s{1,20}$", text[max(start - 64, 0) : start])
+        or re.match(r"\s{1,20}[A-Za-z0-9+/]{40}", text[end : end + 64])
+        or re.search(r"\barn:\S{1,100}$", text[max(start - 110, 0) : start])
+    )
 
 
 def _looks_random(value: str) -> bool:

@@ -107,6 +107,8 @@ def is_card(text: str, start: int, end: int) -> bool:
         return False
     if announcing.is_near("CREDIT_CARD", text, start, end):
         return True
+    if re.search(r"\s\s|\n", value) or is_among_numbers(text, start, end):
+        return False
     groups = [len(group) for group in re.findall(r"\d+", value)]
     if len(groups) == 1:
         return len(digits) in (15, 16)

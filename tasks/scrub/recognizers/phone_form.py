@@ -45,7 +45,8 @@ _DATE = re.compile(
 )
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:([ .\u00a0])\d{3})(?:\1\d{3})*")
 LEAST, LEAST_ANNOUNCED, MOST = 7, 5, 15
-LEAST_TRUNK_RUN = 10
+TRUNK_RUN = (10, 11)  # digits of a number with a trunk prefix and without groups
+_COUNTING = "0123456789" * 3 + "9876543210" * 2
 DIGIT_NAMES = {
     name: str(digit)
     for digit, names in enumerate(
@@ -88,6 +89,9 @@ def is_phone(text: str, start: int, end: int) -> bool:
 
 def _is_of_a_plan(value: str, text: str, start: int, end: int) -> bool:
     """Whether a number that nothing announces for certain is one that some region gives out."""
+    digits = re.sub(r"\D", "", value)
+    if digits[:9] in _COUNTING or len(set(digits)) <= 2:
+        return False
     if value.lstrip("(").startswith(("+", "00")) and is_international(value):
         return value.lstrip("(").startswith("+") or not is_among_numbers(text, start, end)
     if _SPACED_OPERATOR.search(value) or "," in value or is_among_numbers(text, start, end):
@@ -97,7 +101,7 @@ def _is_of_a_plan(value: str, text: str, start: int, end: int) -> bool:
     if announcing.is_near("PHONE_NUMBER", text, start, end) and _is_grouped(value):
         return is_national(value, anywhere=True)
     if value.lstrip("(").startswith("0"):
-        return is_national(value) and (not value.isdigit() or len(value) >= LEAST_TRUNK_RUN)
+        return is_national(value) and (not value.isdigit() or len(value) in TRUNK_RUN)
     return _is_grouped(value) and is_grouped_as_national(value)
 
 
