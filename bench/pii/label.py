@@ -12,76 +12,19 @@ places and entities are written to the repository, never text.
 
 import argparse
 import json
-import random
 import re
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.pii.sets import LABELS, conversations
-from tasks.scrub.synthetic.chats import MEASURED_WITH
+from bench.pii.sets import LABELS
+from bench.pii.strata import STRATA, Turn, second_pass, stratum, text_of
 
 SECOND = Path(__file__).with_name("chitchat_second_pass.json")
 LETTERS = {
     "P": "PERSON", "L": "LOCATION", "O": "ORGANIZATION", "U": "USERNAME", "N": "PHONE_NUMBER",
     "E": "EMAIL_ADDRESS", "W": "URL", "B": "DATE_OF_BIRTH", "S": "SECRET", "I": "ID_NUMBER",
 }  # fmt: skip
-STRATA = ("random", "enriched")
-# Turns of `random` at most; none of them is among the enriched.
-BY_CHANCE = 1500
-SECOND_PASS = 320
-SEED = 19
-# Words before which people name themselves, others and places, and what may be such a name.
-NAMES_SOMETHING = re.compile(
-    r"\b(?:[Hh]i|[Hh]ey|[Hh]ello|[Tt]hanks|[Bb]ye|I'm|I am|[Ii]m|in|to|at|near|with|and|or|of|by"
-    r"|for|brother|sister|husband|wife|friends?|cousin|roommate|professor|is|was|met|know),?"
-    r" (?!I\b|I'|Ok\b|OK|TV|LOL|Lol|Haha|Have|How|What|The|It|Im|That|God|American|English)"
-    r"[A-Z][a-z]+"
-    r"|\b(?:name is|names? are|named|name's|call(?:ed)? me|live in|lived in|from|born in|moved to"
-    r"|work(?:ed)? at|work(?:ed)? for|grew up in|mission in|go to) (?!the\b|my\b|a\b|that\b)[a-z]",
-)  # fmt: skip
-LONGEST = 300
-
-
-Turn = tuple[str, int]
-
-
-@cache
-def stratum(name: str) -> list[Turn]:
-    """The turns of a stratum, in the order in which they are labelled: (conversation, turn).
-
-    Conversations that the detector is trained with are left out. `random` is drawn from all turns
-    alike; `enriched` are, in any order, the shorter ones among the others in which something seems
-    to be named.
-    """
-    held_out = [
-        (conversation, turn)
-        for number, (conversation, messages) in enumerate(conversations().items())
-        if str(number).endswith(MEASURED_WITH)
-        for turn in range(len(messages))
-    ]
-    draw = random.Random(SEED)
-    by_chance = draw.sample(held_out, BY_CHANCE)
-    if name == "random":
-        return by_chance
-    taken = set(by_chance)
-    naming = [
-        at
-        for at in held_out
-        if at not in taken and len(text_of(at)) <= LONGEST and NAMES_SOMETHING.search(text_of(at))
-    ]
-    return draw.sample(naming, len(naming))
-
-
-def second_pass() -> list[Turn]:
-    """Turns of `random` that are labelled twice, in another order."""
-    return random.Random(SEED + 1).sample(stratum("random"), SECOND_PASS)
-
-
-def text_of(at: Turn) -> str:
-    conversation, turn = at
-    return conversations()[conversation][turn]
 
 
 def show(turns: list[Turn], start: int, count: int) -> Iterator[str]:
