@@ -22,9 +22,10 @@ _STRUCTURE = re.compile(
     r"[ \t]*\|[ \t]*|\n\s*\n|\n[ \t]*(?:[#>*+|-]|\d+[.)])\s*|\"\s*[,:]\s*\"|\t+"
 )
 _OPENING = re.compile(
-    r"\s+|<[^<>\n]{0,80}>|&(?:#?\w{1,8});|\\[nrt]|(?:[-*+>#]|\d{1,2}[.)])\s+", re.ASCII
+    r"\s+|</?[A-Za-z][\w-]{0,20}(?:\s[^<>\n]{0,80})?/?>|&(?:#?\w{1,8});|\\[nrt]|(?:[-*+>#]|\d{1,2}[.)])\s+",
+    re.ASCII,
 )
-_CLOSING = re.compile(r"<[^<>\n]{0,80}>\Z|&#?\w{1,8};\Z")
+_CLOSING = re.compile(r"</?[A-Za-z][\w-]{0,20}(?:\s[^<>\n]{0,80})?/?>\Z|&#?\w{1,8};\Z")
 _ABBREVIATION = re.compile(
     r"(?:\b[^\W\d_]|\b(?:Jr|Sr|St|Ste|Str|str|straße|Ave|Rd|Blvd|Dr|Ln|Ct|Sq|Hwy|Apt|Inc|Ltd|Co"
     r"|Corp|Bros|Mr|Mrs|Ms|Prof|Esq|Av|Avda|Pl|Bd|Bld|Mt|Ft|No|Nr|S\.A|S\.L|S\.p\.A|e\.V|Cía|Cia"
@@ -164,7 +165,9 @@ def _is_closed_inside(text: str, start: int, end: int) -> bool:
 
 
 def _is_birth_date(text: str, start: int, end: int) -> bool:
-    announced = announcing.is_near("DATE_OF_BIRTH", text, start, end)
+    announced = announcing.is_near("DATE_OF_BIRTH", text, start, end) or announcing.is_said(
+        "DATE_OF_BIRTH", text[start:end]
+    )
     return is_birth_date(text[start:end], text, start, end, announced=announced)
 
 

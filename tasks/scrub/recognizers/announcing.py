@@ -60,11 +60,14 @@ def announces(entity: str, text: str, start: int, end: int) -> bool:
 
 def is_near(entity: str, text: str, start: int, end: int) -> bool:
     """Whether a word for the entity stands near text[start:end], whatever else does."""
+    return is_said(entity, _before(text, start)) or is_said(entity, _after(text, end))
+
+
+def is_said(entity: str, text: str) -> bool:
+    """Whether a text holds a word for the entity."""
     vocabulary = vocabulary_of(entity)
-    return any(
-        vocabulary.is_within(part)
-        or any(vocabulary.holds(phrase) for group in _phrases_from_start(part) for phrase in group)
-        for part in (_before(text, start), _after(text, end))
+    return vocabulary.is_within(text) or any(
+        vocabulary.holds(phrase) for phrases in _phrases_from_start(text) for phrase in phrases
     )
 
 

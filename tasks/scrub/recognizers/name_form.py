@@ -70,9 +70,11 @@ def is_place(text: str, start: int, end: int) -> bool:
         return False
     if any(map(str.isalpha, value)) or announcing.is_near("LOCATION", text, start, end):
         return True
+    if re.fullmatch(r"(?:19|20)\d\d", value):
+        return False
     return bool(
         re.match(r" [A-ZÀ-Þ][a-zß-ÿ]{2}", text[end : end + 4])
-        or re.search(r"[A-Za-zß-ÿ]{2},? $|- $", text[max(start - 4, 0) : start])
+        or re.search(r"(?<!\w)[A-ZÀ-Þ][\w'.-]{2,24},? (?:- )?$", text[max(start - 30, 0) : start])
     )
 
 
@@ -125,7 +127,13 @@ def _is_title(word: str) -> bool:
 def _is_common(text: str, start: int, words: list[str]) -> bool:
     """Whether all the words are common: in small letters, or with a capital that only the start
     of a sentence gives them."""
-    folded = [word.casefold() for word in words]
+    folded = [
+        piece.casefold()
+        for word in words
+        for piece in (
+            [word] if word.casefold() in common_words() else re.split(r"['\u2019.-]", word)
+        )
+    ]
     if not all(word in common_words() for word in folded):
         return False
     if all(word.islower() for word in words):

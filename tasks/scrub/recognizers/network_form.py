@@ -19,6 +19,9 @@ _HOST = re.compile(
     rf"(?:[^\W_](?:[\w-]{{0,61}}[^\W_])?\.){{1,6}}(?:{TLDS}|museum|name|me|it|at|be|in|us|to|cc|ws|fm|im|is|no|la|gl|goo|page|link|eus|cat|swiss|berlin|wien|paris|london|nyc)",
     re.IGNORECASE,
 )
+_WITH_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,15}://(?P<host>[^\s/?#]+)")
+# A host that others reach: neither one label nor the machine itself.
+_REACHED = re.compile(r"(?!127\.|0\.0\.0\.0|localhost)(?:[^.\s]+\.)+[^.\s]|\[", re.IGNORECASE)
 # Top-level domains that are no word or name in code.
 _PLAIN_TLDS = (
     "com|org|net|edu|gov|de|fr|es|nl|ch|se|dk|fi|pl|cz|pt|uk|eu|br|jp|ru|ca|museum|berlin|biz"
@@ -64,8 +67,9 @@ def is_url(text: str, start: int, end: int) -> bool:
     """Whether a value is a URL: a scheme and host, www, or a host of a public suffix that is no
     attribute in code and no file."""
     value = text[start:end]
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]{1,15}://[^\s/]", value):
-        return True
+    if parsed := _WITH_SCHEME.match(value):
+        is_named = "@" in parsed["host"] or re.search(r"[?&][\w-]+=\w", value)
+        return bool(is_named or (_REACHED.match(parsed["host"]) and not _TEMPLATE.search(value)))
     if re.match(r"www\d?\.\w", value, re.IGNORECASE):
         return True
     host = _PATH.split(value, maxsplit=1)[0]

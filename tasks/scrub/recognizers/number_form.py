@@ -27,7 +27,7 @@ _PRODUCT = re.compile(
     r"|Python|Java|C|Node|Ubuntu|Debian|macOS|iOS|Android|Boeing|Airbus|A|B|F|BMW|Audi|ERR|E|ORA|KB|MS|LNK"
     r"|TS|PY|S|W|N|X|Core|Ryzen|i|M|H|V|T|L|P|G|Q|K|R|Z|Mark|Mk|Type|Model|Series|Chapter|Section|Figure"
     r"|Table|Page|Step|Article|Part|Volume|Room|Line|Port|Code|Level|Version|Unit|Exercise|Question"
-    r"|Problem|Example|Error|Status|Build|Route|Highway)[-_ ]?\d{1,4}[A-Za-z]{0,5}\+?"
+    r"|Problem|Example|Error|Status|Build|Route|Highway)[-_ ]?\d{1,5}[A-Za-z]{0,5}\+?"
 )
 _STANDARD_BEFORE = re.compile(
     r"(?:\b(?:ISO|IEC|IEEE|DIN|RFC|CVE|PEP|RTX|GTX|GPT|port|Port|HTTP|http|status|error|Error|errno|exit"
@@ -96,7 +96,7 @@ def _is_cut_from_token(text: str, start: int, end: int) -> bool:
 def is_card(text: str, start: int, end: int) -> bool:
     """Whether digits pass Luhn's check and begin as a brand of cards does.
 
-    Fifteen and sixteen digits count by themselves; other lengths where they are grouped, or
+    Fourteen to sixteen digits count by themselves; other lengths where they are grouped, or
     something says that they are a card.
     """
     value = text[start:end]
@@ -111,7 +111,7 @@ def is_card(text: str, start: int, end: int) -> bool:
         return False
     groups = [len(group) for group in re.findall(r"\d+", value)]
     if len(groups) == 1:
-        return len(digits) in (15, 16)
+        return len(digits) in (14, 15, 16)
     return (
         groups in ([4, 6, 5], [4, 6, 4])
         or set(groups[:-1]) <= {4}

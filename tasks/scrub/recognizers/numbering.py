@@ -21,6 +21,8 @@ TRUNK_REGIONS = (
     "IL", "EG", "MA", "NG", "KE", "GH", "SE", "FI", "SK", "SI", "HR", "RS", "BG", "RO", "UA", "AL",
     "BA", "IR", "SA", "AE", "JO", "GE", "AM",
 )  # fmt: skip
+# Regions whose trunk prefix is left out where a number is written with its area's code.
+OPTIONAL_TRUNK = frozenset({"BR", "IN", "AR", "CO"})
 EXTENSION = re.compile(r" ?(?:x|ext\.?|extension|Durchwahl|poste|interno) ?\d{1,6}$", re.IGNORECASE)
 
 
@@ -32,6 +34,14 @@ def is_international(value: str) -> bool:
     digits = re.sub(r"^\(?00", "+", digits.strip())
     number = _parsed(digits.replace("(0)", "").replace("(", "").replace(")", ""), None)
     return number is not None and phonenumbers.is_possible_number(number)
+
+
+def is_in_brackets(value: str) -> bool:
+    """Whether a number begins with its country's code in brackets: (351) 919 825 979."""
+    if not re.match(r"\([1-9]\d{0,2}\)\s?\d", value):
+        return False
+    number = _parsed("+" + re.sub(r"\D", "", value), None)
+    return number is not None and phonenumbers.is_valid_number(number)
 
 
 @lru_cache(maxsize=8192)
@@ -59,6 +69,8 @@ def is_grouped_as_national(value: str) -> bool:
     groups = re.findall(r"\d+", EXTENSION.sub("", value))
     if len(groups) < 2:
         return False
+    if groups[0] == "1" and len(groups) == 4:  # North America's trunk prefix
+        groups = groups[1:]
     digits = "".join(groups)
     return any(
         groups == written
@@ -71,7 +83,7 @@ def is_grouped_as_national(value: str) -> bool:
 def _is_of(digits: str, region: str) -> bool:
     metadata = PhoneMetadata.metadata_for_region(region, None)
     prefix = metadata.national_prefix or ""
-    has_trunk = prefix == "0"
+    has_trunk = prefix == "0" and region not in OPTIONAL_TRUNK
     if has_trunk and not digits.startswith("0"):
         return False
     lengths = metadata.general_desc.possible_length

@@ -10,6 +10,7 @@ from tasks.scrub.recognizers import announcing
 from tasks.scrub.recognizers.numbering import (
     EXTENSION,
     is_grouped_as_national,
+    is_in_brackets,
     is_international,
     is_national,
 )
@@ -44,7 +45,7 @@ _DATE = re.compile(
     rf"(?<!\d){_YEAR}([-./])[01]?\d\1[0-3]?\d(?!\d)|(?<!\d)[0-3]?\d([-./])[0-3]?\d\2{_YEAR}(?!\d)"
 )
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:([ .\u00a0])\d{3})(?:\1\d{3})*")
-LEAST, LEAST_ANNOUNCED, MOST = 7, 5, 15
+LEAST, LEAST_DOTTED, LEAST_ANNOUNCED, MOST = 7, 6, 5, 15
 TRUNK_RUN = (10, 11)  # digits of a number with a trunk prefix and without groups
 _COUNTING = "0123456789" * 3 + "9876543210" * 2
 DIGIT_NAMES = {
@@ -70,7 +71,9 @@ def is_phone(text: str, start: int, end: int) -> bool:
     if not LEAST_ANNOUNCED <= digits <= MOST or not _CHARACTERS.fullmatch(body):
         return False
     announced = announcing.announces("PHONE_NUMBER", text, start, end)
-    if _NEVER.fullmatch(body) and not (announced and digits >= LEAST and body.count(".") > 1):
+    if _NEVER.fullmatch(body) and not (
+        announced and digits >= LEAST_DOTTED and body.count(".") > 1
+    ):
         return False
     if _REFERENCE_BEFORE.search(text[max(start - 16, 0) : start]) or _DATE.search(body):
         return False
@@ -102,7 +105,7 @@ def _is_of_a_plan(value: str, text: str, start: int, end: int) -> bool:
         return is_national(value, anywhere=True)
     if value.lstrip("(").startswith("0"):
         return is_national(value) and (not value.isdigit() or len(value) in TRUNK_RUN)
-    return _is_grouped(value) and is_grouped_as_national(value)
+    return _is_grouped(value) and (is_grouped_as_national(value) or is_in_brackets(value))
 
 
 def _is_grouped(value: str) -> bool:

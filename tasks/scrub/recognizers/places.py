@@ -55,7 +55,7 @@ _SMALL = (
     r"(?:de la|de las|de los|della|delle|degli|dello|dei|del|des|du|de|da|das|dos|do|di|van de|van der"
     r"|van|den|der|y|e|la|le|les|l['\u2019]|d['\u2019]|dell['\u2019]|the)"
 )
-_ROMANCE_NAME = rf"(?:{_SMALL} ?){{0,2}}(?:{_CAP}|\d{{1,2}})(?: (?:{_SMALL} ?){{0,2}}{_CAP}){{0,4}}"
+_ROMANCE_NAME = rf"(?:{_SMALL} ?){{0,2}}(?:{_CAP}|\d{{1,2}} (?:de )?[A-Za-z]{{3,12}})(?: (?:{_SMALL} ?){{0,2}}{_CAP}){{0,4}}"
 _HOUSE = r"\d{1,4}(?: ?[a-zA-Z](?!\w))?(?: ?[-/+] ?\d{1,4}[a-zA-Z]?(?!\w))?"
 # What may follow a street and number: a floor or flat, then postcode and town.
 _FLAT = (
@@ -187,7 +187,7 @@ class AddressRecognizer(ContextPatternRecognizer):
     gate = DIGIT
 
     def weigh(self, value: str, score: float) -> float:
-        return 0 if _NO_STREET.search(value) else score
+        return 0 if not value or _NO_STREET.search(value) else score
 
     def span(self, match: re.Match[str]) -> tuple[int, int]:
         """Nothing where the number of a house is an amount: 'Landstraße 66 km lang'."""
