@@ -1,13 +1,13 @@
 """Hidden forms are made plain and mapped back whole; ordinary text has nothing hidden."""
 
 import base64
-import html
 import random
 import re
 import string
 import sysconfig
 import time
 import unicodedata
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_contracts.checksums import luhn_digit
 from data_contracts.findings import Finding
 from tasks.scrub.recognizers.money import CardNumberRecognizer, IbanRecognizer
 from tasks.scrub.recognizers.network import EmailRecognizer
@@ -43,11 +42,6 @@ EMAILS = st.builds(
     st.from_regex(r"[a-z]{3,9}(-[a-z]{2,5})?", fullmatch=True),
     st.sampled_from(("org", "com", "co.uk", "museum", "pl")),
 )
-CARDS = st.builds(
-    lambda start, rest: start + rest + luhn_digit(start + rest + "0" * 0),
-    st.sampled_from(("4", "51", "37")),
-    st.text(string.digits, min_size=13, max_size=13),
-).filter(lambda card: not re.search(r"(\d)\1{5}", card))
 
 
 def card_of(seed: int) -> str:
@@ -103,7 +97,9 @@ def test_an_encoded_address_is_found_whole(email: str, name: str, around: tuple[
     assert views[0].kind == "encoded"
 
 
-@given(NUMBERS, st.sampled_from(["decimal", "percent all", "python", "base64", "quoted-printable all"]))
+@given(
+    NUMBERS, st.sampled_from(["decimal", "percent all", "python", "base64", "quoted-printable all"])
+)
 def test_an_encoded_number_is_found_whole(card: str, name: str) -> None:
     encode = {**ENCODINGS, "decimal": lambda v: "".join(f"&#{ord(c)};" for c in v)}[name]
     text = f"card: {encode(card)}, thanks"
@@ -164,7 +160,7 @@ SINGLES = {
     "break element": lambda v: f"{v[:8]}<br/>{v[8:]}",
     "comment": lambda v: f"{v[:8]}<!-- x -->{v[8:]}",
 }  # fmt: skip
-ENGLISH = "zero one two three four five six seven eight nine".split()
+ENGLISH = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 @given(NUMBERS, st.sampled_from(sorted(SINGLES)))
@@ -179,6 +175,18 @@ def test_a_card_in_pieces_is_found_whole(card: str, name: str) -> None:
     ), [seen.text for seen in hidden(text)]
 
 
+def test_groups_of_single_digits_stay_groups() -> None:
+    for text, value in (
+        ("ssn 5 3 6 - 2 2 - 8 7 2 6", "536-22-8726"),
+        ("call 5 5 5, 8 6 7, 5 3 0 9!", "555 867 5309"),
+        ("+ 4 4 7 7 0 0 9 0 0 1 2 3", "+447700900123"),
+        ("+44 7 7 0 0 9 0 0 1 2 3", "+44 7700900123"),
+        ("it is five three six, two two, eight seven two six.", "536 22 8726"),
+    ):
+        (seen,) = hidden(text)
+        assert value in seen.text
+
+
 LANGUAGES = {
     "en": "oh one two three four five six seven eight nine",
     "de": "null eins zwo drei vier fünf sechs sieben acht neun",
@@ -190,11 +198,13 @@ LANGUAGES = {
 }
 
 
-@given(st.sampled_from(sorted(LANGUAGES)), st.text(string.digits, min_size=8, max_size=15), st.data())
+@given(
+    st.sampled_from(sorted(LANGUAGES)), st.text(string.digits, min_size=8, max_size=15), st.data()
+)
 def test_spelled_digits_of_seven_languages(language: str, digits: str, data: st.DataObject) -> None:
     if len(set(digits)) < 4:
         return
-    steps = {(int(b) - int(a)) % 10 for a, b in zip(digits, digits[1:], strict=False)}
+    steps = {(int(b) - int(a)) % 10 for a, b in pairwise(digits)}
     if len(steps) < 3:
         return
     between = data.draw(st.sampled_from((" ", ", ", " - ", "\n")))
@@ -291,10 +301,13 @@ NOT_HIDDEN = (
     "7f9c24e8-3b1a-4f5d-9c2e-8a7b6c5d4e3f", "one two three four five six seven eight nine ten",
     "two or three times, four at most", "uno dos tres cuatro cinco seis siete ocho",
     "ten twenty thirty forty fifty sixty", base64.b64encode(bytes(range(120, 250))).decode(),
-    "3 - 1 - 1 - 5 - 2 - 6 - 4 = -16", "2024\n2025\n2026\n2027", "1. 1500\n2. 2500\n3. 3500",
+    "3 - 1 - 1 - 5 - 2 - 6 - 4 = -16",
+    "x = 3 - 1 - 1 - 5 - 2 - 6 - 4",
+    "scores 3-1 2-0 4-2 1-1", "3.1 2.0 4.2 1.7 9.9", "mail us at example dot com",
+    "2024\n2025\n2026\n2027", "1. 1500\n2. 2500\n3. 3500",
     "14 200 300\n15 300 400\n16 200 100", "in 2019\n3 apples", "tel 555-867-5309\n555-867-5310 fax",
     "id,name\n1234567,a\n2345678,b", "1234567\n2345678\n3456789\n", "look at example dot product",
-    "I saw it at amazon dot com", "we meet at the dot", "print(f'{x:>10}')  # 1 & 2", "a && b; c &= d",
+    "I saw it at amazon dot com", "we meet at the dot", "print(f'{x:>10}')  # 1 & 2", "a && b",
     "2 ** 10 ** 3 * 1000 * 1000", "width=40px.a", "?size=40x30.jpg", "0 1 0 1 1 0 1 0 1 1",
     "2024-05-06 10:00:01 17\n2024-05-06 10:00:02 18", "from a import b\n@functools.wraps(c)",
     "MainWindowControllerFactoryBean and some/path/to/another/file_name", "C:\\users\\x40\\u0040",
@@ -303,20 +316,8 @@ NOT_HIDDEN = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("text", NOT_HIDDEN)
-def test_what_is_not_hidden(text: str) -> None:
-    revealed = [
-        (seen.kind, seen.text[one.start : one.end])
-        for seen in hidden(text)
-        for recognizer in STRONG
-        for one in recognizer.analyze(text=seen.text, entities=recognizer.supported_entities)
-        if one.score >= 0.4 and seen.reveals(one.start, one.end)
-    ]
-    assert revealed == []
-    assert {seen.kind for seen in hidden(text)} <= {"encoded"}
-
-
-def _revealed(text: str) -> list[str]:
+def revealed(text: str) -> list[str]:
+    """What the recognisers of strong forms find in what the views made plain."""
     return [
         seen.text[one.start : one.end]
         for seen in hidden(text)
@@ -326,20 +327,30 @@ def _revealed(text: str) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("text", NOT_HIDDEN)
+def test_what_is_not_hidden(text: str) -> None:
+    assert revealed(text) == []
+    assert {seen.kind for seen in hidden(text)} <= {"encoded"}
+
+
 def test_ordinary_chats_hide_nothing() -> None:
     rows = (row["messages"] for row in chitchat_rows())
-    texts = [message["content"] for _, messages in zip(range(150), rows, strict=False) for message in messages]
+    texts = [
+        message["content"]
+        for _, messages in zip(range(150), rows, strict=False)
+        for message in messages
+    ]
     assert len(texts) > 1000
-    assert [text for text in texts if _revealed(text)] == []
+    assert [text for text in texts if revealed(text)] == []
     assert sum(bool(hidden(text)) for text in texts) <= len(texts) / 500
 
 
 def test_code_and_documents_hide_nothing() -> None:
     library = Path(sysconfig.get_path("stdlib"))
-    files = [*library.glob("[a-d]*.py"), *Path(__file__).parents[1].glob("*.md")]
+    files = [*library.glob("[a-f]*.py"), *Path(__file__).parents[1].glob("*.md")]
     texts = [file.read_text("utf-8", "replace") for file in files]
     assert len(texts) > 40
-    assert [found for text in texts for found in _revealed(text)] == []
+    assert [found for text in texts for found in revealed(text)] == []
 
 
 @pytest.mark.parametrize(
@@ -367,7 +378,7 @@ def test_time_is_linear(text: str) -> None:
         ("Привет, сосед", "Привет, сосед"),
         ("Καλημέρα σας", "Καλημέρα σας"),
         ("Wi-Fi сеть и SMS", "Wi-Fi сеть и SMS"),
-        ("Pythonом", "Pythonом"),
+        ("Pythonизм", "Pythonизм"),
         ("tel ٠٦١٢٣٤٥", "tel 0612345"),
         ("९८४५०१२३४५", "9845012345"),
         ("４１１１", "4111"),
@@ -395,16 +406,18 @@ def test_a_finding_takes_what_hangs_on_it_and_no_more() -> None:
         assert slices(text, value, [view(text)]) == {whole}
 
 
-ALPHABET = "ab1 4@.:/<>_=-+&#;%\\ux0\n\t\"{}é\u0301\u200b\u202e🙂שلا٣аο[at]dot(one"
+ALPHABET = 'ab1 4@.:/<>_=-+&#;%\\ux0\n\t"{}é\u0301\u200b\u202e🙂שلا٣аο[at]dot(one'
 
 
 @given(st.text(alphabet=ALPHABET, max_size=60) | st.text(max_size=60))
 def test_every_character_has_its_place_in_order(text: str) -> None:
     for seen in (view(text), *hidden(text)):
-        spans = seen.spans or tuple((at, at + 1) for at in range(len(text)))
+        spans = (
+            seen.spans if seen.spans is not None else tuple((at, at + 1) for at in range(len(text)))
+        )
         assert len(spans) == len(seen.text)
         assert all(0 <= start < end <= len(text) for start, end in spans)
-        assert all(a[0] <= b[0] and a[1] <= b[1] for a, b in zip(spans, spans[1:], strict=False))
+        assert all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(spans))
 
 
 @given(st.text(max_size=40))
@@ -415,7 +428,3 @@ def test_the_reading_keeps_letters_that_are_not_mixed(text: str) -> None:
             assert view(text).text == unicodedata.normalize("NFKC", text) or len(text) != len(
                 unicodedata.normalize("NFKC", text)
             )
-
-
-def test_html_names_are_those_of_the_standard() -> None:
-    assert html.unescape("&commat;&period;&shy;") == "@.\u00ad"

@@ -4,14 +4,25 @@ The pieces are joined into a short text of their own, which only recognisers of 
 they do the split views of `tasks.scrub.views`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from data_contracts.findings import Finding
+from data_contracts.records import Message
 from tasks.scrub.views import View, view
 from tasks.scrub.views.joints import REACH, Part, joints
 from tasks.scrub.views.split import joiner
+
+# What other people's forms or check digits tell from numbers that are put together by chance.
+CHECKED = frozenset(
+    {
+        "CREDIT_CARD", "IBAN_CODE", "EMAIL_ADDRESS", "PHONE_NUMBER", "ID_NUMBER", "US_SSN",
+        "US_ITIN", "UK_NHS",
+    }
+)  # fmt: skip
+# What the other speaker may say between two parts of a value, in characters.
+BETWEEN = 80
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,27 @@ class Crossing:
             part = Finding(places[0], places[-1] + 1, found.entity, found.score)
             parts.append((index, seen.finding(part)))
         return parts if len(parts) > 1 else []
+
+
+def crossings(messages: Sequence[Message]) -> Iterator[tuple[tuple[str, ...], Crossing]]:
+    """(a speaker's messages in a row, what may go over two of them) of a conversation.
+
+    What the other says between them is short: "ok, and the rest?".
+    """
+    for role in ("user", "assistant"):
+        row: list[str] = []
+        for message in messages:
+            if message.role == role:
+                row.append(message.content)
+            elif len(message.content) > BETWEEN:
+                yield from _of_row(row)
+                row = []
+        yield from _of_row(row)
+
+
+def _of_row(row: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Crossing]]:
+    for one in across(row):
+        yield tuple(row), one
 
 
 def across(texts: Sequence[str]) -> list[Crossing]:

@@ -2,14 +2,13 @@
 
 `view` is the reading that everything searches. `hidden` gives further readings, for the
 recognisers of forms only, of texts with something hidden; nearly no ordinary text has one. A view
-only offers a text. Whoever searches it takes what is found there:
+only offers a text. Whoever searches it should take
 
-- only where `reveals` is true of it: the rest is found in the ordinary view;
-- in `encoded` views, any entity;
-- in `spelled` and `split` views, only entities with check digits or a strong form: CREDIT_CARD,
-  IBAN_CODE, EMAIL_ADDRESS, US_SSN, US_ITIN, numbers of a state with check digits, and
-  PHONE_NUMBER where it fits a numbering plan or a word beside it says so. Seven digits that
-  somebody spells out are seldom a measurement, but may be one.
+- from `encoded` views every entity;
+- from `spelled` and `split` views only what `reveals` is true of, and of it only entities with
+  check digits or a strong form: CREDIT_CARD, IBAN_CODE, EMAIL_ADDRESS, US_SSN, US_ITIN, numbers
+  of a state with check digits, and PHONE_NUMBER where it fits a numbering plan or a word beside
+  it says so. Seven digits one by one are seldom a measurement, but may be one.
 
 `tasks.scrub.across` does the same over consecutive messages.
 """
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterable
 
 from tasks.scrub.views import packed, spelled, split
 from tasks.scrub.views.base import Edit, Kind, View
+from tasks.scrub.views.digits import single_digits
 from tasks.scrub.views.encoded import DECODERS
 from tasks.scrub.views.gate import is_ordinary
 from tasks.scrub.views.ordinary import view
@@ -28,7 +28,7 @@ __all__ = ["View", "hidden", "view"]
 
 _Reader = Callable[[str], Iterable[Edit]]
 _ENCODED: tuple[_Reader, ...] = (*DECODERS, packed.runs)
-_SPLIT: tuple[_Reader, ...] = (split.markup, split.single_digits, split.broken_lines)
+_SPLIT: tuple[_Reader, ...] = (split.markup, single_digits, split.broken_lines)
 _SPELLED: tuple[_Reader, ...] = (
     spelled.numbers,
     spelled.addresses,
@@ -40,7 +40,7 @@ _DEPTH = 2
 
 # What personal data looks like, roughly: without it in what a reading changed, it is not offered.
 _SIGN = re.compile(
-    r"[\w.+%&~'-](?<![\w.+%&~'-].)[\w.+%&~'-]{0,63}+@[\w.-]{1,80}|\d(?:[^\w\n]{0,3}\d){6,40}|\d{1,3}(?:\.\d{1,3}){3}"
+    r"[\w.+%&~'-](?<![\w.+%&~'-].)[\w.+%&~'-]{0,63}+@[\w.-]{1,80}|\+?\d(?:[^\w\n]{0,3}\d){6,40}|\d{1,3}(?:\.\d{1,3}){3}"
     r"|[A-Za-z]{2}\d\d(?:[ -]?[A-Za-z0-9]){11,30}"
 )
 _SECRET = re.compile(r"(?:pass|pwd|secret|token|key)\w{0,12}\W{1,4}\S{1,60}", re.IGNORECASE)
@@ -79,7 +79,7 @@ def _shows(further: View, before: View, signs: Iterable[re.Pattern[str]]) -> boo
     """Whether a reading has a sign of personal data that the one before it has not."""
     for sign in signs:
         matches = list(sign.finditer(further.text))
-        if matches and Counter(match[0] for match in matches) - Counter(sign.findall(before.text)):
-            if any(further.reveals(*match.span()) for match in matches):
-                return True
+        more = Counter(match[0] for match in matches) - Counter(sign.findall(before.text))
+        if more and any(further.reveals(*match.span()) or match[0] in more for match in matches):
+            return True
     return False

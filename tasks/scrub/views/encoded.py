@@ -34,7 +34,7 @@ _ESCAPE = re.compile(
 _QUOTED = re.compile(rf"=\r?\n|{_octets('=')}")
 # What only quoted-printable text has: octets in a row, its own sign encoded, soft line breaks.
 _QUOTED_TEXT = re.compile(
-    r"=(?:[0-9A-F]{2}=[0-9A-F]{2}|3D[^\s=]|20\r?\n|(?<=[\w@.,-]=)\r?\n[\w@.=-])"
+    r"=(?:[0-9A-F]{2}=[0-9A-F]{2}|3D[^\s=]|20\r?\n|(?<=[\w@.,+-]=)\r?\n[\w@.=-])"
 )
 _QUOTED_AT = re.compile(r"=40(?=[A-Za-z][\w-]{0,62}(?:\.|=2E)[a-z]{2})")
 _LOCAL = re.compile(r"(?<![?&\w.+-])[\w.+-]{1,64}$")

@@ -2,9 +2,9 @@
 
 import string
 
+from tasks.scrub.views.digits import FEWEST
 from tasks.scrub.views.number_words import NUMBER_WORDS
 from tasks.scrub.views.spelled import DOT_WORDS, has_number_words
-from tasks.scrub.views.split import FEWEST
 
 # What an ordinary text consists of, but for capitals and digits.
 _PLAIN = f"{string.ascii_lowercase}{string.whitespace}.,;:!?'\"-".encode() + bytes(range(128, 256))

@@ -40,13 +40,17 @@ _CUT_ADDRESS = re.compile(
 )
 _REST = re.compile(rf"\s{{0,10}}(?P<value>(?:[a-z0-9-]{{1,63}}\.){{1,4}}(?:{TLDS}))(?![\w-])", re.I)
 _LAST = re.compile(rf"\s{{0,10}}(?P<value>(?:(?:co|com|org|ac)\.)?(?:{TLDS}))(?![\w-]|\.\w)")
-_DOT_LAST = re.compile(
-    r"\s{0,10}(?P<value>(?:\.[a-z0-9-]{1,63}){1,4})(?![\w@-])", re.I
-)
+_DOT_LAST = re.compile(r"\s{0,10}(?P<value>(?:\.[a-z0-9-]{1,63}){1,4})(?![\w@-])", re.I)
 _AT_REST = re.compile(
     r"\s{0,10}(?P<value>@(?:[\w-]{1,63}\.){1,5}"
-    rf"(?:{TLDS}))(?![\w-]|\.\w)", re.I)
+    rf"(?:{TLDS}))(?![\w-]|\.\w)",
+    re.I,
+)
 _COMPLETE = re.compile(rf"(?:{TLDS})", re.I)
+
+
+# What a telephone number has and a mere amount or year has not.
+_GROUPED = re.compile(r"\d[ ().-]+\d|^[+0(]|[-)]$|^-|\d{5}")
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ def joints(parts: Sequence[str]) -> list[list[Part]]:
 
 def _number(parts: Sequence[str], index: int) -> list[Part] | None:
     """A number that begins in parts[index]: as many parts as make one, at most twelve."""
+    if index and _ALONE.fullmatch(parts[index - 1][:REACH]):
+        return None  # within a column of figures, which was looked at from its top
     first = parts[index]
     offset = max(len(first) - REACH, 0)
     tail = first[offset:].rstrip()
@@ -131,8 +137,8 @@ def is_one(values: Sequence[str], *, column: bool) -> bool:
         if len(groups) > _MOST_GROUPS:
             return False
         return not column or groups in ([4, 4, 4, 4], [4, 6, 5]) or len(values) == 2 == len(groups)
-    grouped = len(values) == 2 and re.search("[-()+]", "".join(values)) is not None
-    if (column and not grouped) or not 7 <= len(whole) <= 15:
+    grouped = any(_GROUPED.search(value) for value in values)
+    if not 7 <= len(whole) <= 15 or not grouped or (column and len(values) > 2):
         return False
     if values[0].startswith("+"):
         return _is_phone(f"+{whole}") and not _is_phone(values[0])

@@ -20,9 +20,9 @@ _INVISIBLES = re.compile(f"[{_INVISIBLE}]+")
 _LOOK_ALIKES = dict(
     zip(
         "АВЕЅІЈКМНОРСТУХѴԚԜҮ" "авеѕіјкмнорстухѵԛԝһӏԁүьпгԍ"
-        "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧ" "αβεικνορτυχγηωϲϳ" "օոսհզցք",
+        "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧ" "αβεικνορτυχγηωϲϳ" "օոսհզց",  # noqa: RUF001
         "ABESIJKMHOPCTYXVQWY" "abesijkmhopctyxvqwhldybnrg"
-        "ABEZHIKMNOPTYX" "abeikvoptuxynwcj" "onuhqgp",
+        "ABEZHIKMNOPTYX" "abeikvoptuxynwcj" "onuhqg",
         strict=True,
     )
 )  # fmt: skip

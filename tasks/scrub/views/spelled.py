@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from tasks.scrub.views.base import Edit
+from tasks.scrub.views.digits import FEWEST, MOST, is_listing, joiners
 from tasks.scrub.views.number_words import NUMBER_WORDS, TIMES, WORDS
-from tasks.scrub.views.split import FEWEST, MOST, is_listing
 
 # A run needs so many words: "2 or 3 of the 4" has figures, "one or two" has few.
 FEWEST_WORDS = 4
@@ -42,13 +43,11 @@ def numbers(text: str) -> Iterable[Edit]:
         return
     run: list[_Token] = []
     for token in _tokens(text):
-        if run and (
-            token.digits == "+" or not _BETWEEN.fullmatch(text, run[-1].end, token.start)
-        ):
-            yield from _number(run)
+        if run and (token.digits == "+" or not _BETWEEN.fullmatch(text, run[-1].end, token.start)):
+            yield from _number(run, text)
             run = []
         run.append(token)
-    yield from _number(run)
+    yield from _number(run, text)
 
 
 def has_number_words(words: Sequence[str]) -> bool:
@@ -98,19 +97,18 @@ def _length(text: str, words: Sequence[re.Match[str]]) -> int:
     return 0
 
 
-def _number(run: Sequence[_Token]) -> Iterable[Edit]:
+def _number(run: Sequence[_Token], text: str) -> Iterable[Edit]:
     digits = "".join(token.digits for token in run).lstrip("+")
     said = sum(token.is_word for token in run)
     if said < FEWEST_WORDS or not FEWEST <= len(digits) <= MOST:
         return
     if is_listing([int(token.digits) for token in run if token.digits != "+"]):
         return
-    done = run[0].start
-    for token in run:
-        if done < token.start:
-            yield Edit(done, token.start, "")
+    gaps = [text[one.end : after.start] for one, after in pairwise(run)]
+    for token, after, joiner in zip(run, run[1:], joiners(gaps), strict=False):
         yield Edit(*token[:3])
-        done = token.end
+        yield Edit(token.end, after.start, "" if token.digits == "+" else joiner)
+    yield Edit(*run[-1][:3])
 
 
 _AT = ("at", "ät", "arroba", "arobase", "arrobase", "chiocciola", "apenstaartje", "klammeraffe")
@@ -131,15 +129,16 @@ _DOTS = _any(DOTS)
 _AT_SIGN = re.compile(
     rf"[\[({{<]\s?(?:{_any(_AT)}|@)\s?[\])}}>]|(?<=\s)(?:{_any(_AT)})(?=\s)|@", re.IGNORECASE
 )
-_DOT = rf"\s{{0,2}}[\[({{<]\s?(?:{_DOTS}|\.)\s?[\])}}>]\s{{0,2}}|\s(?:{_DOTS})\s|\."
+_DOT = rf"\s{{0,2}}[\[({{<]\s?(?:{_DOTS}|\.)\s?[\])}}>]\s{{0,2}}|\s(?:{_DOTS})\s|\s\.\s|\."
 _SIGN = rf"(?:{_DOT}|\s(?:{_any(_SIGNS)})\s)"
 _LOCAL = re.compile(
     r"(?<![\w.+-])(?P<value>(?:(?:[^\W_]\s){2,40}[^\W_]|[^\W_][\w+-]{0,63}+)"
     rf"(?:{_SIGN}(?:(?:[^\W_]\s){{2,40}}[^\W_](?!\w)|[^\W_][\w+-]{{0,63}}+)){{0,5}})\s{{0,2}}$",
     re.IGNORECASE,
 )
+_LABEL = r"(?:(?:[^\W_]\s){1,40}[^\W_](?!\w)|[^\W_][\w-]{0,62}+)"
 _HOST = re.compile(
-    rf"\s{{0,2}}(?P<value>(?:(?:(?:[^\W_]\s){{1,40}}[^\W_]|[^\W_][\w-]{{0,62}}+)(?:{_DOT})){{1,4}}"
+    rf"\s{{0,2}}(?P<value>(?:{_LABEL}{_SIGN}){{0,4}}{_LABEL}(?:{_DOT})"
     r"(?:(?:[^\W\d_]\s){1,9}[^\W\d_](?!\w)|[^\W\d_]{2,24}+(?![\w-])))",
     re.IGNORECASE,
 )
@@ -147,9 +146,10 @@ _BEFORE = 120
 _CAPITALS = re.compile(
     r"[a-z0-9](?<![\w.+-].)[a-z0-9._+-]{0,63}?(?P<at>AT)[a-z0-9-]{1,63}(?:DOT[a-z0-9-]{1,63}){1,4}"
 )
+_LETTERS = re.compile(r"[^\W_](?<!\w.) [^\W_] (?:\.|[^\W_] |@)|@ [^\W_] [^\W_] ")
 _BRACKETED = re.compile(rf"[\[({{<]\s?(?:{_any((*_AT, *DOTS))}|@)\s?[\])}}>]", re.IGNORECASE)
 _PART = re.compile(
-    rf"\s{{0,2}}[\[({{<]\s?(?:{_DOTS}|\.)\s?[\])}}>]\s{{0,2}}|\s(?P<sign>{_any(_SIGNS)})\s|\s+",
+    rf"\s{{0,2}}[\[({{<]\s?(?:{_DOTS}|\.)\s?[\])}}>]\s{{0,2}}|\s(?P<sign>{_any(_SIGNS)})\s|\s+\.\s+|\s+",
     re.IGNORECASE,
 )
 # What makes an address of words that could be a sentence: "I saw it at amazon dot com".
@@ -158,6 +158,11 @@ _MAIL = re.compile(
     r"|adres|schreib|\u00e9cri|escr[ií]b|scriv|schrijf)",
     re.IGNORECASE,
 )
+# "Look at example dot com", "mail me at example dot com".
+_NOT_NAMES = frozenset(
+    ("us", "me", "it", "him", "her", "them", "you", "is", "are", "was", "here", "available", "look",
+     "mail", "email", "e-mail", "one", "that", "this")
+)  # fmt: skip
 _NEAR = 60
 _PROVIDERS = re.compile(
     r"(?:gmail|googlemail|yahoo|ymail|hotmail|outlook|live|msn|icloud|aol|proton|protonmail|gmx"
@@ -169,7 +174,11 @@ _PROVIDERS = re.compile(
 
 def addresses(text: str) -> Iterable[Edit]:
     """E-mail addresses as people spell them, where they are more than a host after "at"."""
-    if not _BRACKETED.search(text) and DOT_WORDS.isdisjoint(text.lower().split()):
+    if (
+        DOT_WORDS.isdisjoint(text.lower().split())
+        and not _BRACKETED.search(text)
+        and not ("@" in text and _LETTERS.search(text))
+    ):
         return
     done = 0
     for sign in _AT_SIGN.finditer(text):
@@ -194,6 +203,8 @@ def joined_addresses(text: str) -> Iterable[Edit]:
 def _is_address(local: re.Match[str], sign: str, host: re.Match[str]) -> bool:
     text = local.string
     spelled = _PART.search(host["value"]) is not None
+    if local["value"].lower() in _NOT_NAMES:
+        return False
     if not sign.isalpha():  # brackets or @
         return sign != "@" or spelled or " " in local["value"]
     if not spelled:
