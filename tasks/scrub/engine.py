@@ -10,10 +10,11 @@ from uuid import UUID
 
 from data_contracts.digests import digest_json
 from data_contracts.errors import RowRejected
-from data_contracts.findings import Finding
+from data_contracts.findings import Finding, merge
 from data_contracts.labels import label_name
 from data_contracts.policy import ScrubPolicy
 from data_contracts.records import LabelledSpan, Message, Record
+from tasks.scrub.across import CHECKED, crossings
 from tasks.scrub.file_names import scrub_file_name, texts_of_name
 from tasks.scrub.json_text import JsonText, Value, within
 from tasks.scrub.languages import language_of
@@ -138,6 +139,7 @@ class Scrubbing:
         self._numbers = count(1)
         self.result = ScrubbedMessages(())
         self._mentions = Mentions(())
+        self._crossing = self._across(record)
         noted = [one for kind, text in self._texts for one in self._search(kind, text)]
         self._mentions = Mentions(noted)
         for kind, text in self._texts:
@@ -165,7 +167,19 @@ class Scrubbing:
             for one in self._find(as_searched(kind, text))
             if one.end > before
         ]
+        if kind in ("text", "labelled") and text in self._crossing:
+            found = merge([*found, *self._crossing[text]])
         return self._mentions.added(text, found)
+
+    def _across(self, record: Record) -> dict[str, list[Finding]]:
+        """{text of a message: the parts of values that go on in another message}"""
+        parts: dict[str, list[Finding]] = {}
+        for row, crossing in crossings(record.messages):
+            for one in self._find(crossing.text):
+                if one.entity in CHECKED:
+                    for index, part in crossing.findings(one):
+                        parts.setdefault(row[index], []).append(part)
+        return parts
 
     def _within(self, json_text: JsonText, value: Value) -> list[Finding]:
         found = within(self._find(json_text.searched), value)
@@ -250,6 +264,7 @@ def scrub_record(
 def texts(record: Record) -> Iterator[str]:
     """All that `scrub_record` will look for personal data in."""
     yield from searched(texts_of(record))
+    yield from (one.text for _, one in crossings(record.messages))
     if record.served:
         yield from (name for name in (record.served.workload, record.served.model_version) if name)
     yield from texts_of_name(record.source)

@@ -13,10 +13,11 @@ from typing import Any
 
 from data_contracts.findings import Finding, merge
 from data_contracts.policy import PLACEHOLDER, ScrubPolicy
+from tasks.scrub.across import CHECKED
 from tasks.scrub.forms import formed, parts, trimmed
 from tasks.scrub.languages import language_of
 from tasks.scrub.recognizers import recognizers
-from tasks.scrub.view import View, view
+from tasks.scrub.views import View, hidden, view
 
 # Between two findings of a place that make one address: at most a comma and a break.
 JOINT = re.compile(r"[,\s]{1,4}")
@@ -69,6 +70,15 @@ class Finder:
             self._settled(one, [*self._by_pattern(one.text), *found])
             for one, found in zip(views, learned, strict=True)
         ]
+
+    def _hidden(self, text: str) -> Iterable[Finding]:
+        """What stands in a text in a hidden form, by its places there."""
+        for one in hidden(text):
+            for found in self._by_pattern(one.text):
+                if one.kind == "encoded" or found.entity in CHECKED:
+                    for whole in self._in_form(found, one.text):
+                        if one.reveals(whole.start, whole.end):
+                            yield one.finding(whole)
 
     def _learned(self, texts: Sequence[str]) -> list[list[Finding]]:
         """What the detector or a language's model finds in each text; nothing in one of a language
@@ -125,6 +135,7 @@ class Finder:
         text = seen.original
         in_form = (one for found in detections for one in self._in_form(found, seen.text))
         sure = [seen.finding(found) for found in chain(in_form, self._by_name(seen.text))]
+        sure += self._hidden(text)
         if self._allowed:
             sure = [o for o in sure if text[o.start : o.end].casefold() not in self._allowed]
         if not sure:
