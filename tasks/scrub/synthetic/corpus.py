@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from data_contracts.findings import LabelledText
 from tasks.scrub.synthetic.chats import exchanged, nobodys_messages, somebodys_messages
+from tasks.scrub.synthetic.plain import technical_texts
 from tasks.scrub.synthetic.sentences import foreign_sentences, joined, sentences
 from tasks.scrub.synthetic.values import Values
 
@@ -17,6 +18,7 @@ MIX = {
     "message with exchanged names": 16,  # of a real conversation
     "sentence amid a message": 12,
     "sentence of another language": 12,
+    "technical or plain text": 16,  # code, sums, tables...; in a fifth of it is somebody
 }
 JOINTS = (" ", ". ", "\n", "\n\n", ", ", " - ", "! ")
 
@@ -25,6 +27,7 @@ def corpus(count: int, seed: int) -> Iterator[LabelledText]:
     """Labelled texts of all the kinds of `MIX`, the same for the same seed."""
     draw, values = random.Random(seed), Values(seed + 1)
     english, foreign = sentences(10 * count, seed), foreign_sentences(10 * count, seed + 2)
+    plain = technical_texts(count, seed + 3)
     messages, named = nobodys_messages(), somebodys_messages()
     for kind in draw.choices(list(MIX), list(MIX.values()), k=count):
         match kind:
@@ -44,3 +47,5 @@ def corpus(count: int, seed: int) -> Iterator[LabelledText]:
                 yield joined(parts, draw.choice(JOINTS))
             case "sentence of another language":
                 yield next(foreign)
+            case "technical or plain text":
+                yield next(plain)

@@ -114,6 +114,9 @@ class Names:
             return self.nickname()
         return self._invented("first_name")
 
+    def other_first_name(self) -> str:
+        return self.first_name()
+
     def last_name(self) -> str:
         return self._invented("last_name")
 

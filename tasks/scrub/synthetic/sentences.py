@@ -74,10 +74,24 @@ def sentence(language: str, values: Values) -> LabelledText:
 
 def fill(template: str, values: Draws) -> LabelledText:
     """Choose between the template's words and put values in its slots."""
+    return fill_slots(unescaped(choose(template, values.draw)), values)
+
+
+def choose(template: str, draw: random.Random) -> str:
+    """One word of each choice in a template."""
     while CHOICE.search(template):
-        template = CHOICE.sub(lambda m: values.draw.choice(m[1].split("|")), template, count=1)
+        template = CHOICE.sub(lambda m: draw.choice(m[1].split("|")), template, count=1)
+    return template
+
+
+def unescaped(template: str) -> str:
+    """Line breaks and tabs for `\\n` and `\\t`; a backslash before them keeps them."""
     template = template.replace("\\\\n", "\0").replace("\\n", "\n").replace("\\t", "\t")
-    template = template.replace("\0", "\\n")
+    return template.replace("\0", "\\n")
+
+
+def fill_slots(template: str, values: Draws) -> LabelledText:
+    """Put values in a template's slots; those of entities are labelled."""
     text, labels, at = "", [], 0
     for slot in SLOT.finditer(template):
         text += template[at : slot.start()]

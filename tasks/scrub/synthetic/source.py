@@ -4,10 +4,12 @@ import hashlib
 import random
 import string
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from faker import Faker
 
+Kept = TypeVar("Kept")
 # A fifth of all names, places and templates is only ever planted by audits, never trained on.
 AUDIT_SHARE = 20
 
@@ -41,7 +43,21 @@ USUALLY_FROM_ELSEWHERE = 0.08
 
 def is_for_audits(value: str) -> bool:
     """Whether a name, place or template is kept from training, to be planted by audits."""
-    return hashlib.blake2b(value.casefold().encode(), digest_size=4).digest()[0] % 100 < AUDIT_SHARE
+    return _digest(value)[0] % 100 < AUDIT_SHARE
+
+
+def by_share(
+    values: Sequence[Kept], *, for_audits: bool, key: Callable[[Kept], str] = str
+) -> tuple[Kept, ...]:
+    """The part of a list that is kept from training, or the rest; neither is empty if there are two
+    values at least."""
+    ordered = sorted(values, key=lambda value: _digest(key(value)))
+    kept = max(1, round(len(ordered) * AUDIT_SHARE / 100)) if len(ordered) > 1 else 0
+    return tuple(ordered[:kept] if for_audits else ordered[kept:])
+
+
+def _digest(value: str) -> bytes:
+    return hashlib.blake2b(value.casefold().encode(), digest_size=4).digest()
 
 
 class Source:

@@ -14,6 +14,7 @@ __all__ = ["ENTITIES", "LANGUAGES", "Values", "is_for_audits", "names_and_places
 ENTITIES = {
     "name": "PERSON",
     "first_name": "PERSON",
+    "other_first_name": "PERSON",
     "last_name": "PERSON",
     "nickname": "PERSON",
     "initials": "PERSON",
