@@ -13,9 +13,9 @@ from dataclasses import replace
 from data_contracts.findings import Finding
 from tasks.scrub.recognizers import announcing
 from tasks.scrub.recognizers.dates import is_birth_date
-from tasks.scrub.recognizers.number_form import is_card, is_iban, is_identifier_number
 from tasks.scrub.recognizers.name_form import is_name, is_place, is_username
 from tasks.scrub.recognizers.network_form import is_email, is_ip, is_mac, is_secret, is_url
+from tasks.scrub.recognizers.number_form import is_card, is_iban, is_identifier_number
 from tasks.scrub.recognizers.phone_form import is_phone
 
 _STRUCTURE = re.compile(
@@ -101,20 +101,26 @@ def trimmed(found: Finding, text: str) -> tuple[int, int]:
             start += 1
     while start < end:
         closing = _CLOSING.search(text, max(start, end - 80), end)
-        last = text[end - 1]
-        if closing and last in ">;":
+        if closing and text[end - 1] in ">;":
             end = closing.start()
-        elif last.isalnum() or _is_combining(last):
-            break
-        elif last == "." and _ABBREVIATION.search(text, max(start, end - 12), end - 1):
-            break
-        elif last in _PAIRS and _is_closed_inside(text, start, end):
-            break
-        elif last in "/_=" and found.entity in ("URL", "USERNAME") and last != "=":
+        elif _ends_value(found.entity, text, start, end):
             break
         else:
             end -= 1
     return start, end
+
+
+def _ends_value(entity: str, text: str, start: int, end: int) -> bool:
+    """Whether the last character of a span belongs to its value: a letter, the dot of an
+    abbreviation, a bracket that is opened inside, the slash of a URL."""
+    last = text[end - 1]
+    return (
+        last.isalnum()
+        or _is_combining(last)
+        or (last == "." and _ABBREVIATION.search(text, max(start, end - 12), end - 1) is not None)
+        or (last in _PAIRS and _is_closed_inside(text, start, end))
+        or (last in "/_" and entity in ("URL", "USERNAME"))
+    )
 
 
 def widened(text: str, start: int, end: int) -> tuple[int, int]:
@@ -123,7 +129,7 @@ def widened(text: str, start: int, end: int) -> tuple[int, int]:
     Only letters of scripts with letter case, digits and underscores are one word here: other
     scripts put no space between words, or write endings on names.
     """
-    while 0 < start and _joins(text[start - 1]) and _joins(text[start]):
+    while start > 0 and _joins(text[start - 1]) and _joins(text[start]):
         start -= 1
     while end < len(text) and _joins(text[end]) and _joins(text[end - 1]):
         end += 1
@@ -168,7 +174,7 @@ def _is_birth_date(text: str, start: int, end: int) -> bool:
     announced = announcing.is_near("DATE_OF_BIRTH", text, start, end) or announcing.is_said(
         "DATE_OF_BIRTH", text[start:end]
     )
-    return is_birth_date(text[start:end], text, start, end, announced=announced)
+    return is_birth_date(text, start, end, announced=announced)
 
 
 def _has_word(text: str, start: int, end: int) -> bool:
@@ -203,7 +209,8 @@ _CHECKS: dict[str, Check] = {
     **{
         entity: _numbered("ID_NUMBER")
         for entity in (
-            "ID_NUMBER", "US_SSN", "US_ITIN", "US_PASSPORT", "US_DRIVER_LICENSE", "UK_NHS", "MEDICAL_LICENSE",
+            "ID_NUMBER", "US_SSN", "US_ITIN", "US_PASSPORT", "US_DRIVER_LICENSE", "UK_NHS",
+                "MEDICAL_LICENSE",
         )
     },
 }  # fmt: skip

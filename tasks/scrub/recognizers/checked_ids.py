@@ -126,14 +126,14 @@ def is_checked(value: str, *, announced: bool) -> bool:
 
 
 # A word of letters and digits with a digit among its first seven characters.
-_TOKEN = r"(?=[A-Za-z]{0,6}\d)[A-Za-z0-9]{1,18}(?![^\W_])"
+_GROUP = r"(?=[A-Za-z]{0,6}\d)[A-Za-z0-9]{1,18}(?![^\W_])"
 # Up to nine such words, the first after two letters of its own and the last before one: a number
 # may be some of them.
-_GROUPS = (
+_CANDIDATE = (
     r"[A-Za-z0-9](?<![^\W_].)(?<![/@=.-].)"
-    rf"(?:(?<=[A-Za-z])[A-Za-z][ .-]{_TOKEN}|(?<=\d)[A-Za-z0-9]{{0,17}}(?![^\W_])"
+    rf"(?:(?<=[A-Za-z])[A-Za-z][ .-]{_GROUP}|(?<=\d)[A-Za-z0-9]{{0,17}}(?![^\W_])"
     r"|(?=[A-Za-z]{0,5}\d)[A-Za-z0-9]{1,17}(?![^\W_]))"
-    rf"(?:[ .\u00a0-]{_TOKEN}){{0,8}}(?:[ .-][A-Za-z](?![^\W_]))?"
+    rf"(?:[ .\u00a0-]{_GROUP}){{0,8}}(?:[ .-][A-Za-z](?![^\W_]))?"
 )
 _ANY_FORM = re.compile("|".join(f"(?:{kind.form})" for kind in IDS.values()), re.I | re.A)
 SHORTEST, LONGEST = 8, 18
@@ -144,7 +144,7 @@ class CheckedIdRecognizer(ContextPatternRecognizer):
 
     ENTITY = "ID_NUMBER"
     SCORE: ClassVar[float] = 0.9
-    PATTERNS = (Pattern("groups", _GROUPS, SCORE),)
+    PATTERNS = (Pattern("groups", _CANDIDATE, SCORE),)
     FLAGS = 0
     gate = re.compile(r"\d\d")
 

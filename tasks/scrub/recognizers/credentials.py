@@ -12,10 +12,14 @@ from tasks.scrub.recognizers.base import DIGIT, THREE_DIGITS, ContextPatternReco
 
 _QUOTE = r"[\"'`*]{0,3}"
 _SIGN = rf"{_QUOTE}\s{{0,2}}(?:is[:=]|was[:=]|=>|:=|={{1,2}}|:){_QUOTE}\s{{0,2}}{_QUOTE}"
-_IS = rf"(?:[^\S\n][a-z]{{1,12}}){{0,4}}?[^\S\n](?:is|was|to|ist|lautet|est|es|è|é)(?: set to)?\s{_QUOTE}"
+_IS = (
+    rf"(?:[^\S\n][a-z]{{1,12}}){{0,4}}?[^\S\n](?:is|was|to|ist|lautet|est|es|è"
+    rf"|é)(?: set to)?\s{_QUOTE}"
+)
 _VALUE = r"(?P<datum>[^\s\"'`<>]{4,256})"
 _PASSWORD_NAMES = names(
-    "pass(?:word|wd|code|phrase|wort)", "pass[ -]code", "pwd?", "kennwort", "contrase[ñn]a", "clave",
+    "pass(?:word|wd|code|phrase|wort)", "pass[ -]code", "pwd?", "kennwort", "contrase[ñn]a",
+        "clave",
     "mot de passe", "mdp", "wachtwoord", "senha", "palavra[ -]passe", "parola d['\u2019]ordine",
     "parola chiave", "zugangscode", "toegangscode",
 )  # fmt: skip
@@ -40,8 +44,10 @@ _NO_SECRETS = frozenset((
     "will", "bool", "boolean", "char", "bytes", "empty", "missing", "invalid", "incorrect", "wrong",
     "correct", "changed", "expired", "secure", "strong", "weak", "same", "different", "nothing",
     "unknown", "redacted", "password", "secret", "token", "manager", "protected", "field", "input",
-    "hash", "hashed", "falsch", "richtig", "faux", "incorrecta", "incorrecto", "correcta", "sbagliata",
-    "errata", "errada", "incorreta", "verkeerd", "fout", "vergessen", "oublié", "olvidada", "primaria",
+    "hash", "hashed", "falsch", "richtig", "faux", "incorrecta", "incorrecto", "correcta",
+        "sbagliata",
+    "errata", "errada", "incorreta", "verkeerd", "fout", "vergessen", "oublié", "olvidada",
+        "primaria",
     "foránea", "importante", "para", "sehr", "nicht", "niet", "muito", "molto", "trop", "très",
 ))  # fmt: skip
 

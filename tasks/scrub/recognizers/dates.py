@@ -9,7 +9,8 @@ _MONTHS = {
     beginning: number
     for number, beginnings in enumerate(
         (
-            "jan jän gen ene", "feb fév fev", "mar mär mrt maa", "apr abr avr", "may mai mei mag maj",
+            "jan jän gen ene", "feb fév fev", "mar mär mrt maa", "apr abr avr",
+                "may mai mei mag maj",
             "jun juin giu", "jul juil lug", "aug ago aoû aou", "sep set", "oct okt out ott", "nov",
             "dec dez dic déc",
         ),
@@ -19,17 +20,44 @@ _MONTHS = {
 }  # fmt: skip
 _WORD = re.compile(r"[^\W\d_]+")
 _FILLERS = frozenset(
-    "st nd rd th er ten ste de do da del der den di du of the am le el il on in e y".split()
+    [
+        "st",
+        "nd",
+        "rd",
+        "th",
+        "er",
+        "ten",
+        "ste",
+        "de",
+        "do",
+        "da",
+        "del",
+        "der",
+        "den",
+        "di",
+        "du",
+        "of",
+        "the",
+        "am",
+        "le",
+        "el",
+        "il",
+        "on",
+        "in",
+        "e",
+        "y",
+    ]
 )
 OLDEST = 1900
 
 
-def is_birth_date(value: str, text: str, start: int, end: int, *, announced: bool) -> bool:
+def is_birth_date(text: str, start: int, end: int, *, announced: bool) -> bool:
     """Whether a value is a day of a month or year since 1900, or a year that is announced.
 
     A timestamp is none, nor is a number alone, unless it is announced and of eight digits.
     """
-    if is_timestamp(text, start, end):
+    value = text[start:end]
+    if is_timestamp(text, end):
         return False
     numbers = re.findall(r"\d+", value)
     words = [word.casefold() for word in _WORD.findall(value)]
@@ -42,7 +70,7 @@ def is_birth_date(value: str, text: str, start: int, end: int, *, announced: boo
         return bool(numbers) and (announced or any(_is_year(number) for number in numbers))
     if len(numbers) == 1:
         (number,) = numbers
-        return announced and (_is_year(number) and len(number) == 4 or _is_eight_digits(number))
+        return announced and ((_is_year(number) and len(number) == 4) or _is_eight_digits(number))
     if len(numbers) == 2:
         return announced and _is_day_and_month(int(numbers[0]), int(numbers[1]))
     return len(numbers) == 3 and _is_numeric_date(numbers, announced=announced)

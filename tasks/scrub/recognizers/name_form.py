@@ -8,12 +8,58 @@ from tasks.scrub.recognizers import announcing
 from tasks.scrub.recognizers.surroundings import is_code
 
 _TITLES = frozenset(
-    "mr mrs ms miss mx dr prof sir madam lord lady herr frau fräulein dr.-ing mme mlle m monsieur madame mademoiselle"
-    " señor señora señorita sr sra srta don doña signor signora signorina sig dott dottor"
-    " dottoressa senhor senhora dona meneer mevrouw mijnheer dhr mevr jr st".split()
+    [
+        "mr",
+        "mrs",
+        "ms",
+        "miss",
+        "mx",
+        "dr",
+        "prof",
+        "sir",
+        "madam",
+        "lord",
+        "lady",
+        "herr",
+        "frau",
+        "fräulein",
+        "dr.-ing",
+        "mme",
+        "mlle",
+        "m",
+        "monsieur",
+        "madame",
+        "mademoiselle",
+        "señor",
+        "señora",
+        "señorita",
+        "sr",
+        "sra",
+        "srta",
+        "don",
+        "doña",
+        "signor",
+        "signora",
+        "signorina",
+        "sig",
+        "dott",
+        "dottor",
+        "dottoressa",
+        "senhor",
+        "senhora",
+        "dona",
+        "meneer",
+        "mevrouw",
+        "mijnheer",
+        "dhr",
+        "mevr",
+        "jr",
+        "st",
+    ]
 )
 _TYPES = frozenset((
-    "int", "str", "bool", "float", "none", "null", "nil", "true", "false", "char", "varchar", "uuid",
+    "int", "str", "bool", "float", "none", "null", "nil", "true", "false", "char", "varchar",
+        "uuid",
     "any", "bytes", "dict", "integer", "boolean", "bigint", "serial", "required", "optional",
     "undefined", "unknown", "anonymous", "admin", "root", "guest", "default", "self", "this",
 ))  # fmt: skip
@@ -25,7 +71,8 @@ _MIXED_NAME = re.compile(
 _CODE_MARKS = re.compile(r"[={}\\<>\[\]`|;~^*#$%]|\(\)|::|->|//|\w\(|\w_\w")
 _DIGIT_IN_WORD = re.compile(r"[^\W\d_]\d|\d[^\W\d_]")
 _POSTCODE = re.compile(
-    r"\d{4,6}|\d{5}-\d{3,4}|\d{3}[- ]\d{2,4}|\d{4} ?[A-Z]{2}|[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}|[A-Z]\d[A-Z] ?\d[A-Z]\d|[A-Z]{1,2}-\d{4,5}"
+    r"\d{4,6}|\d{5}-\d{3,4}|\d{3}[- ]\d{2,4}|\d{4} ?[A-Z]{2}|[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}"
+    r"|[A-Z]\d[A-Z] ?\d[A-Z]\d|[A-Z]{1,2}-\d{4,5}"
 )
 _SENTENCE_START = re.compile(r"(?:^|[.!?:\u2026\n>*#\"'\u201c\u201e\u00ab(|-]|\d[.)])\s*$")
 

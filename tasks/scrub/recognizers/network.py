@@ -5,7 +5,7 @@ import re
 
 from presidio_analyzer import Pattern
 
-from tasks.scrub.recognizers.base import AT, DIGIT, ContextPatternRecognizer
+from tasks.scrub.recognizers.base import DIGIT, ContextPatternRecognizer
 
 # Top-level domains that a bare name is believed by. Those that are words or endings of files
 # (.so, .it, .py, .md) are not among them: "ok.so what" has no address in it.

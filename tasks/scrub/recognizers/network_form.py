@@ -37,8 +37,10 @@ _ADDRESS_WORD = re.compile(
     r"\b(?:ips?|address|host|server|ping|ssh|rdp|gateway|client|router|from ip)\b", re.I
 )
 _EMAIL = re.compile(
-    r"[^\s@<>]{1,64}(?:@|%40|&#64;|&#x40;|=40|\(at\)|\[at\]|\{at\}|<at>| ?[\[({]? ?(?:at|@|arroba|chiocciola|arobase) ?[\])}]? ?)\s?"
-    r"[^\s@]{1,64}(?:\s?(?:\.|%2E|&#46;|dot|punto|point|punkt|ponto|punt|[\[({] ?dot ?[\])}])\s?[^\s@]{1,63}){1,6}",
+    r"[^\s@<>]{1,64}(?:@|%40|&#64;|&#x40;|=40|\(at\)|\[at\]|\{at\}|<at>| ?[\[({]? ?(?:at|@"
+    r"|arroba|chiocciola|arobase) ?[\])}]? ?)\s?"
+    r"[^\s@]{1,64}(?:\s?(?:\.|%2E|&#46;|dot|punto|point|punkt|ponto|punt"
+    r"|[\[({] ?dot ?[\])}])\s?[^\s@]{1,63}){1,6}",
     re.IGNORECASE,
 )
 _NO_MAILBOX = re.compile(
@@ -104,7 +106,8 @@ def is_ip(text: str, start: int, end: int) -> bool:
         return False
     if address.version == 4 and _VERSION_WORD.search(before) and not _ADDRESS_WORD.search(before):
         return False
-    return not re.match(r"[-+]?(?:rc|alpha|beta|dev|post)", text[end : end + 6])
+    after = r"[-+]?(?:rc|alpha|beta|dev|post)|[ -]{1,2}(?:release|version|build)\b"
+    return not re.match(after, text[end : end + 12], re.IGNORECASE)
 
 
 def is_mac(text: str, start: int, end: int) -> bool:

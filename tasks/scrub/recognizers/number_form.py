@@ -53,7 +53,7 @@ def is_identifier_number(text: str, start: int, end: int, entity: str, least_dig
         return False
     if is_checked(value, announced=False):
         return True
-    if _is_cut_from_token(text, start, end) or is_timestamp(text, start, end):
+    if _is_cut_from_token(text, start, end) or is_timestamp(text, end):
         return False
     if announcing.announces(entity, text, start, end) or (
         entity != "ID_NUMBER" and announcing.announces("ID_NUMBER", text, start, end)

@@ -82,6 +82,8 @@ def is_grouped_as_national(value: str) -> bool:
 
 def _is_of(digits: str, region: str) -> bool:
     metadata = PhoneMetadata.metadata_for_region(region, None)
+    if metadata is None or metadata.general_desc is None:
+        return False
     prefix = metadata.national_prefix or ""
     has_trunk = prefix == "0" and region not in OPTIONAL_TRUNK
     if has_trunk and not digits.startswith("0"):

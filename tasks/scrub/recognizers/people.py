@@ -110,7 +110,8 @@ class UsernameRecognizer(ContextPatternRecognizer):
     _WHAT = (
         "user[ _-]?(?:name|id)", "log-?in(?: name| id)?", "screen ?name", "handle", "nick(?:name)?",
         "gamer ?tag", "benutzer(?:name|kennung)?", "nutzername", "anmeldename", "spitzname",
-        "nom d['\u2019]utilisateur", "pseudo", "identifiant", "nombre de usuario", "usuario", "apodo",
+        "nom d['\u2019]utilisateur", "pseudo", "identifiant", "nombre de usuario", "usuario",
+            "apodo",
         "nome utente", "utente", "nome de (?:utilizador|usu[aá]rio)", "utilizador", "usuário",
         "gebruikersnaam", "inlognaam", "bijnaam",
     )  # fmt: skip
@@ -120,6 +121,7 @@ class UsernameRecognizer(ContextPatternRecognizer):
         "facebook", "fb", "psn", "xbox", "bluesky", "mastodon", "threads", "venmo",
         "cashapp", "signal", "wechat", "weibo", "vk", "user", "account", "profile",
     )  # fmt: skip
+    _SITES = "|".join(_WHERE[:-3])
     _IS = (
         r"(?: (?:username|name|handle|id|account|user|is|was|as|now|called|ist|lautet|est|es|è|é|mi"
         r"|mein|mon|mio|meu|mijn)){0,3}"
@@ -179,12 +181,12 @@ class UsernameRecognizer(ContextPatternRecognizer):
                 "me as",
                 "am",
             )
-            + rf" @?{_VALUE} (?:on|auf|sur|en|su|no|na|op|in|bei|at|a) (?:{'|'.join(_WHERE[:-3])})\b",
+            + rf" @?{_VALUE} (?:on|auf|sur|en|su|no|na|op|in|bei|at|a) (?:{_SITES})\b",
             0.6,
         ),
         Pattern(
             "ssh x@host",
-            r"(?:ssh|rdp|scp|sftp|ftp|rsync|telnet)(?<!\w...)[ :/]{1,3}(?:-\w{1,2} \S{1,40} ){0,3}"
+            r"\b(?:ssh|rdp|scp|sftp|ftp|rsync|telnet)[ :/]{1,3}(?:-\w{1,2} \S{1,40} ){0,3}"
             r"(?P<datum>[^\W_][\w.-]{1,31})@[\w.-]",
             0.7,
         ),

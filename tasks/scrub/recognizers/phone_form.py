@@ -52,7 +52,8 @@ DIGIT_NAMES = {
     name: str(digit)
     for digit, names in enumerate(
         (
-            "zero oh null nul zéro cero", "one eins un une uno um een één", "two zwei zwo deux dos due dois twee",
+            "zero oh null nul zéro cero", "one eins un une uno um een één",
+                "two zwei zwo deux dos due dois twee",
             "three drei trois tres tre três drie", "four vier quatre cuatro quattro quatro",
             "five fünf cinq cinco cinque vijf", "six sechs seis sei zes",
             "seven sieben sept siete sette sete zeven", "eight acht huit ocho otto oito",
@@ -83,7 +84,7 @@ def is_phone(text: str, start: int, end: int) -> bool:
         return True
     if value != text[start:end]:
         return announcing.announces("CALL", text, start, end)
-    if digits < LEAST or is_timestamp(text, start, end):
+    if digits < LEAST or is_timestamp(text, end):
         return False
     if is_part_of_token(text, start, end) or is_in_formula(text, start, end):
         return False

@@ -52,20 +52,27 @@ class PostcodeRecognizer(ContextPatternRecognizer):
 # A capitalised word, and the small words that stand between the words of a street's name.
 _CAP = r"[A-ZÀ-Þ][\w'\u2019.-]{0,24}"
 _SMALL = (
-    r"(?:de la|de las|de los|della|delle|degli|dello|dei|del|des|du|de|da|das|dos|do|di|van de|van der"
+    r"(?:de la|de las|de los|della|delle|degli|dello|dei|del|des|du|de|da|das|dos|do|di|van de"
+    r"|van der"
     r"|van|den|der|y|e|la|le|les|l['\u2019]|d['\u2019]|dell['\u2019]|the)"
 )
-_ROMANCE_NAME = rf"(?:{_SMALL} ?){{0,2}}(?:{_CAP}|\d{{1,2}} (?:de )?[A-Za-z]{{3,12}})(?: (?:{_SMALL} ?){{0,2}}{_CAP}){{0,4}}"
+_ROMANCE_NAME = (
+    rf"(?:{_SMALL} ?){{0,2}}(?:{_CAP}"
+    rf"|\d{{1,2}} (?:de )?[A-Za-z]{{3,12}})(?: (?:{_SMALL} ?){{0,2}}{_CAP}){{0,4}}"
+)
 _HOUSE = r"\d{1,4}(?: ?[a-zA-Z](?!\w))?(?: ?[-/+] ?\d{1,4}[a-zA-Z]?(?!\w))?"
 # What may follow a street and number: a floor or flat, then postcode and town.
 _FLAT = (
     r"(?:,? (?:\d{1,2}[ºª°o]\.? ?(?:[A-Z](?!\w)|izq\.?|dcha\.?|Esq\.?|Dto\.?|[Pp]iano)?"
-    r"|[Aa]pto?\.? ?#?\w{1,5}|[Aa]ppartement \w{1,4}|bus \w{1,3}|Top \d{1,3}|int(?:erno|\.) ?\w{1,3}"
+    r"|[Aa]pto?\.? ?#?\w{1,5}|[Aa]ppartement \w{1,4}|bus \w{1,3}|Top \d{1,3}|int(?:erno"
+    r"|\.) ?\w{1,3}"
     r"|bloco \w{1,3}|andar \w{1,3})){0,2}"
 )
 _TOWN = (
-    rf"(?:,? ?\s(?:[A-Z]{{1,2}}-)?(?:\d{{4}} [A-Z]{{2}}|\d{{4}}-\d{{3}}|\d{{5}}-\d{{3}}|\d{{4,6}}) {_CAP}"
-    rf"(?:[ -]{_CAP}){{0,2}}| ?, {_CAP}(?:[ -]{_CAP}){{0,2}}(?: (?:\(?[A-Z]{{2}}\)?|- ?[A-Z]{{2}}))?)?"
+    rf"(?:,? ?\s(?:[A-Z]{{1,2}}-)?(?:\d{{4}} [A-Z]{{2}}|\d{{4}}-\d{{3}}|\d{{5}}-\d{{3}}"
+    rf"|\d{{4,6}}) {_CAP}"
+    rf"(?:[ -]{_CAP}){{0,2}}| ?, {_CAP}(?:[ -]{_CAP}){{0,2}}(?: (?:\(?[A-Z]{{2}}\)?"
+    rf"|- ?[A-Z]{{2}}))?)?"
 )
 _TAIL = _FLAT + _TOWN + r"(?!\w)"
 _GERMANIC = (
@@ -107,34 +114,40 @@ class AddressRecognizer(ContextPatternRecognizer):
     PATTERNS = (
         Pattern(
             "street and number",
-            rf"[A-ZÄÖÜ](?<!\w.)[\wß'\u2019.-]{{1,24}}?(?:{_GERMANIC}|[- ]{_GERMANIC}|[- ]Str(?:aße|asse|\.))"
+            rf"[A-ZÄÖÜ](?<!\w.)[\wß'\u2019.-]{{1,24}}?(?:{_GERMANIC}|[- ]{_GERMANIC}"
+            rf"|[- ]Str(?:aße|asse|\.))"
             rf" {_HOUSE}(?:-[IVX]{{1,4}}|(?:-| )(?:bis|hs|huis)\b)?{_TAIL}",
             0.8,
         ),
         Pattern(
             "street of several words",
-            rf"(?<!\w)(?:Am|An (?:der|den|dem)|Auf (?:der|dem)|Im|In (?:der|den)|Unter den|Zum|Zur|Alte[rn]?|Neue[rn]?"
+            rf"(?<!\w)(?:Am|An (?:der|den|dem)|Auf (?:der|dem)|Im|In (?:der|den)|Unter den|Zum"
+            rf"|Zur|Alte[rn]?|Neue[rn]?"
             rf"|Gro(?:ß|ss)e[rn]?|Kleine[rn]?|[A-ZÄÖÜ]\w{{2,16}}er) {_CAP}(?: {_CAP})?,? {_HOUSE}"
             rf",? ?\s(?:[A-Z]{{1,2}}-)?\d{{4,5}} {_CAP}",
             0.8,
         ),
         Pattern(
             "number and street",
-            rf"\d(?<![\w.,$€£-]\d)\d{{0,4}}[A-Za-z]?(?:-\d{{1,4}})?,? (?:[NSEW]\.? |(?:North|South|East|West) )?"
-            rf"(?:{_CAP} |\d{{1,3}}(?:st|nd|rd|th) ){{1,4}}?{_ENGLISH}\b\.?(?: (?:NW|NE|SW|SE|[NSEW])\b)?"
+            rf"\d(?<![\w.,$€£-]\d)\d{{0,4}}[A-Za-z]?(?:-\d{{1,4}})?,? (?:[NSEW]\.? |(?:North"
+            rf"|South|East|West) )?"
+            rf"(?:{_CAP} |\d{{1,3}}(?:st|nd|rd|th) ){{1,4}}?{_ENGLISH}\b\.?(?: (?:NW|NE|SW|SE"
+            rf"|[NSEW])\b)?"
             r"(?:,? (?:Apt|Apartment|Suite|Ste|Unit|Flat|Floor|#)\.? ?#?\w{1,5})?"
             rf"(?:{_ENGLISH_TOWN})?",
             0.8,
         ),
         Pattern(
             "flat, number and street",
-            rf"(?<!\w)(?:Flat|Apt|Apartment|Unit|Suite)\.? ?#?\w{{1,4}},? \d{{1,5}}[A-Za-z]? (?:{_CAP} ){{1,4}}?"
+            rf"(?<!\w)(?:Flat|Apt|Apartment|Unit"
+            rf"|Suite)\.? ?#?\w{{1,4}},? \d{{1,5}}[A-Za-z]? (?:{_CAP} ){{1,4}}?"
             rf"{_ENGLISH}\b(?:{_ENGLISH_TOWN})?",
             0.8,
         ),
         Pattern(
             "French",
-            r"\d(?<![\w.,]\d)\d{0,3}(?: ?(?:bis|ter|quater|[A-D])\b)?,? (?i:rue|avenue|av\.|boulevard|bd\.?|place"
+            r"\d(?<![\w.,]\d)\d{0,3}(?: ?(?:bis|ter|quater|[A-D])\b)?,? (?i:rue|avenue|av\."
+            r"|boulevard|bd\.?|place"
             r"|chemin|impasse|allée|quai|route|cours|square|passage|faubourg|sentier|villa)"
             rf" {_ROMANCE_NAME}{_TAIL}",
             0.8,
@@ -162,14 +175,15 @@ class AddressRecognizer(ContextPatternRecognizer):
         ),
         Pattern(
             "Turkish",
-            rf"{_CAP}(?: {_CAP}){{0,2}} (?:Caddesi|Cad\.|Sokak|Sokağı|Sok\.|Bulvarı|Mahallesi)"
+            rf"{_CAP}(?: {_CAP}){{0,2}} (?:Caddesi|Cad\.|Sokak|Sokağı|Sok\.|Bulvarı|Mahallesi)"  # noqa: RUF001
             r"(?: [Nn]o:?)? ?\d{1,4}",
             0.8,
         ),
         Pattern(
             "Russian",
-            r"(?<!\w)(?:улиц[аеыу]|ул\.|проспект[еау]?|пр-т|переул\w{2,4}|бульвар\w?|шоссе) [А-ЯЁ][а-яё-]{2,20}"
-            r"(?: [А-ЯЁ]?[а-яё-]{2,20})?,? ?(?:дом |д\. ?)?\d{1,4}",
+            r"(?<!\w)(?:улиц[аеыу]|ул\.|проспект[еау]?|пр-т|переул\w{2,4}|бульвар\w?"  # noqa: RUF001
+            r"|шоссе) [А-ЯЁ][а-яё-]{2,20}"  # noqa: RUF001
+            r"(?: [А-ЯЁ]?[а-яё-]{2,20})?,? ?(?:дом |д\. ?)?\d{1,4}",  # noqa: RUF001
             0.8,
         ),
         Pattern(

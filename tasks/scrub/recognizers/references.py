@@ -140,7 +140,8 @@ class PlateRecognizer(ContextPatternRecognizer):
                 "placa",
             )
             + r"s?(?: (?:number|no|is|ist|est|es|è|é|lautet)\b\.?){0,2}\s?[:=#]?\s?[\"'`]?"
-            + r"(?P<datum>[A-Z0-9](?=[A-Z0-9 -]{0,9}\d)[A-Z0-9]{0,3}(?:[ -]?[A-Z0-9]{1,4}){1,3})(?!\w)",
+            + r"(?P<datum>[A-Z0-9](?=[A-Z0-9 -]{0,9}\d)[A-Z0-9]{0,3}(?:[ -]?[A-Z0-9]{1,4}){1,3})"
+            + r"(?!\w)",
             0.7,
         ),
     )

@@ -7,10 +7,11 @@ number of characters to either side.
 import re
 
 _OPERATORS_BEFORE = re.compile(
-    r"(?:[=*×÷^<>%√≈≤≥±∗·/]|\\(?:times|div|cdot|frac|pm)|[\w)\]] [-+\u2212])[ ({[$]*$"
+    r"(?:[=*\u00d7÷^<>%√≈≤≥±\u2217·/]|\\(?:times|div|cdot|frac|pm)|[\w)\]] [-+\u2212])[ ({[$]*$"
 )
 _OPERATORS_AFTER = re.compile(
-    r"[ )}\]]{0,3}(?:[*×÷^%√≈≤≥±∗]|[=<>](?!\w{0,3}[\"'])|\\(?:times|div|cdot|pm)|[-+\u2212] ?[\d(]|[-+/\u2212] \w"
+    r"[ )}\]]{0,3}(?:[*\u00d7÷^%√≈≤≥±\u2217]|[=<>](?!\w{0,3}[\"'])|\\(?:times|div|cdot|pm)"
+    r"|[-+\u2212] ?[\d(]|[-+/\u2212] \w"
     r"|/ ?\d|!(?=[ )=]|$))"
 )
 _CURRENCY = "$€£¥₹₽₩₺₫"
@@ -30,7 +31,8 @@ _CODE_AFTER = re.compile(
     r"\(|::|->|\[|\s?[=!]=|\s?[-+*/|&]?=[^=\s\"']|\s=\s|_|\.[a-z_]\w*(?:[(.=\s)]|$)|>\(|\\_"
 )
 _TIMESTAMP_NEIGHBOUR = re.compile(
-    r"^[T ,]{1,2}\[?\d\d:\d\d|^T\d\d|^ \d\d\.\d\d\.\d\d|^[ ,]+\[?(?:DEBUG|INFO|WARN|ERROR|TRACE|FATAL|CRITICAL|NOTICE)"
+    r"^[T ,]{1,2}\[?\d\d:\d\d|^T\d\d|^ \d\d\.\d\d\.\d\d|^[ ,]+\[?(?:DEBUG|INFO|WARN|ERROR"
+    r"|TRACE|FATAL|CRITICAL|NOTICE)"
 )
 
 
@@ -67,19 +69,17 @@ def is_among_numbers(text: str, start: int, end: int) -> bool:
     beside = [side[1].strip("|,;()[]") for side in (left, right) if side]
     if any(_NUMBER_BESIDE.fullmatch(word) for word in beside if word):
         return True
-    row = text[text.rfind("\n", 0, start) + 1 : start]
+    row = _line_before(text, start)
     return (
         row.rstrip().endswith("|")
-        and text[end:].lstrip(" ")[:1] == "|"
+        and text[end : end + 12].lstrip(" ")[:1] == "|"
         and not re.search(r"[^\d\s()+-]", text[start:end])
     )
 
 
-def is_alone_on_line(text: str, start: int, end: int) -> bool:
-    """Whether nothing else stands in the line: a column of numbers, or a result."""
-    before = text[text.rfind("\n", 0, start) + 1 : start]
-    after = text[end : end + 80].partition("\n")[0]
-    return not re.search(r"\w", before) and not re.search(r"\w", after)
+def _line_before(text: str, start: int) -> str:
+    """What stands before a value in its line, of up to 80 characters."""
+    return text[max(start - 80, 0) : start].rpartition("\n")[2]
 
 
 def is_code(text: str, start: int, end: int) -> bool:
@@ -90,6 +90,6 @@ def is_code(text: str, start: int, end: int) -> bool:
     )
 
 
-def is_timestamp(text: str, start: int, end: int) -> bool:
-    """Whether a date is followed by a time of day or the level of a line in a log."""
+def is_timestamp(text: str, end: int) -> bool:
+    """Whether a time of day or the level of a line in a log follows a date that ends here."""
     return _TIMESTAMP_NEIGHBOUR.match(text[end : end + 24]) is not None
