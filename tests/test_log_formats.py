@@ -252,9 +252,7 @@ def test_mlflow_traces_as_this_mlflow_writes_them(
     try:
         # By name: what an earlier test set as this process's experiment is not in this database.
         helpdesk = client.create_experiment("helpdesk")
-        root = client.start_trace(
-            "helpdesk", inputs={"question": "hi"}, experiment_id=helpdesk
-        )
+        root = client.start_trace("helpdesk", inputs={"question": "hi"}, experiment_id=helpdesk)
         span = client.start_span(
             "chat",
             trace_id=root.trace_id,
