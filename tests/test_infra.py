@@ -20,9 +20,9 @@ from data_contracts.workspace import Workspace
 from flows.settings import Settings
 from infra import guard
 from infra.guard import parse_origins
-from infra.local import COMPILED, MLFLOW_APP, environment, serve_deployments
-from tasks import processes
+from infra.local import COMPILED, MLFLOW_APP, environment
 from tests import authorized
+from tests.deployed import served
 
 ROOT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "infra/compose.yaml").read_text("utf-8"))
@@ -280,10 +280,7 @@ def test_prefect_deploys_it(prefect_api: str, tmp_path: Path) -> None:
     # And `evergreen up` takes over what a pool had.
     workspace = Workspace(home=tmp_path / "home")
     workspace.create()
-    process = serve_deployments(workspace, prefect_api, None)
-    try:
+    with served(workspace, prefect_api, None):
         watch = authorized.get(f"{prefect_api}/deployments/name/watch/watch").json()
         assert [(one["slug"], one["active"]) for one in watch["schedules"]] == [("regular", False)]
         assert (watch["work_pool_name"], watch["path"]) == (None, ".")
-    finally:
-        processes.stop(process)

@@ -12,9 +12,8 @@ import pytest
 import yaml
 
 from data_contracts.workspace import Workspace
-from infra.local import serve_deployments
-from tasks import processes
 from tests.commands import assert_one_line_error, evergreen, tiny_settings
+from tests.deployed import forget, served
 from tests.digest_attack import attack_with
 from tests.leaks import PLANTED, leaks, needles, plant, plant_in_log
 from tests.logs import log_row, write_log
@@ -96,11 +95,8 @@ def settings(tiny_model: Path, tmp_path: Path) -> Path:
 def runner(prefect_api: str, home: Path, settings: Path) -> Iterator[None]:
     workspace = Workspace(home=home)
     workspace.create()
-    process = serve_deployments(workspace, prefect_api, settings)
-    try:
+    with served(workspace, prefect_api, settings):
         yield
-    finally:
-        processes.stop(process)
 
 
 def wait_for(condition: Any, seconds: float) -> None:
@@ -245,31 +241,33 @@ def test_the_reconciler_starts_what_no_event_has_and_corrections_wait_for_a_pers
     first = evergreen("retrain", "--config", settings, home=home)
     assert first.returncode == 0, first.stderr[-3000:]
     traffic(tmp_path / "logs", feedback={"score": 0, "correction": "Buy another printer."})
-    # No runner yet: whatever the event starts waits there for nobody.
+    # No runner yet, nor an automation: the event starts nothing.
+    forget()
     watched = evergreen(
         "watch", "--logs", tmp_path / "logs", "--config", settings, "--json", home=home
     )
     assert watched.returncode == 0, watched.stderr[-3000:]
     os.environ["EVERGREEN_HOME"], kept = str(home), os.environ["EVERGREEN_HOME"]
     workspace = Workspace(home=home)
-    process = serve_deployments(workspace, prefect_api, settings)
     try:
-        from flows.approval import answer, waiting
-        from flows.reconcile import reconcile
-        from flows.settings import load_settings
+        with served(workspace, prefect_api, settings):
+            from flows.approval import answer, waiting
+            from flows.reconcile import reconcile
+            from flows.settings import load_settings
 
-        started = reconcile(load_settings(settings))
-        assert len(started) == 1
-        # Users wrote what is learnt, and there is a warning: nobody set promote.approval.
-        model = "evergreen"
-        wait_for(lambda: [one for one in waiting() if one.model == model], 900)
-        (asks,) = (one for one in waiting() if one.model == model)
-        answer(str(asks.id), approve=True, name="Ada", comment="all are true")
-        wait_for(lambda: ledger(home, settings, started[0])["state"] in ("finished", "failed"), 600)
-        story = ledger(home, settings, started[0])
-        assert story["state"] == "finished", story
-        assert "approved by Ada" in story["reason"]
-        assert [event["state"] for event in story["history"]].count("started") == 1
+            started = reconcile(load_settings(settings))
+            assert len(started) == 1
+            # Users wrote what is learnt, and there is a warning: nobody set promote.approval.
+            model = "evergreen"
+            wait_for(lambda: [one for one in waiting() if one.model == model], 900)
+            (asks,) = (one for one in waiting() if one.model == model)
+            answer(str(asks.id), approve=True, name="Ada", comment="all are true")
+            wait_for(
+                lambda: ledger(home, settings, started[0])["state"] in ("finished", "failed"), 600
+            )
+            story = ledger(home, settings, started[0])
+            assert story["state"] == "finished", story
+            assert "approved by Ada" in story["reason"]
+            assert [event["state"] for event in story["history"]].count("started") == 1
     finally:
         os.environ["EVERGREEN_HOME"] = kept
-        processes.stop(process)

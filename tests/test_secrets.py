@@ -24,10 +24,11 @@ from data_contracts.databases import hide_password, without_password
 from data_contracts.errors import ConfigError
 from data_contracts.workspace import Workspace
 from flows.settings import Settings, load_settings, published, secret_variables, variable
-from infra.local import answers, free_port, serve_deployments
+from infra.local import answers, free_port
 from tasks import processes
 from tasks.secrets import Address, Secret, WebhookUrl
 from tests.commands import TINY, assert_one_line_error, evergreen, tiny_settings
+from tests.deployed import served
 from tests.leaks import leaks, leaks_in, needles
 from tests.tiny import conversations, write_jsonl
 
@@ -422,8 +423,6 @@ def test_no_secret_is_written_down_or_said(
 ) -> None:
     from prefect.deployments import run_deployment
 
-    from flows.automations import registered, remove
-
     home = tmp_path / "home"
     secrets = literals(world, mlflow, home)
     marks = {sentinel(path) for path in SECRETS}
@@ -444,16 +443,11 @@ def test_no_secret_is_written_down_or_said(
     workspace.create()
     said = ""
     with ProcessList(wanted) as listed:
-        runner = serve_deployments(workspace, prefect_api, settings)
-        try:
+        with served(workspace, prefect_api, settings):
             run = run_deployment("retrain/retrain", timeout=1500, poll_interval=2)
             assert run.state.is_completed(), run.state
             hook = f"/{sentinel(('notify', 'webhook'))}"
             wait_for(lambda: hook in world.paths, 60)
-        finally:
-            for name in registered("evergreen: "):
-                remove(name)
-            processes.stop(runner)
         # The same by hand; what it takes from the cache does not depend on where secrets are.
         commands: list[tuple[str, ...]] = [
             ("retrain", "--json"), ("config",), ("status",), ("ledger",), ("models", "why", "1"),
