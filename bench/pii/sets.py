@@ -106,7 +106,7 @@ def chitchat(stratum: str | None = None) -> list[Sample]:
             messages = conversations()[row["conversation"]]
             labels, general = ([Finding(*span) for span in row[kind]] for kind in KINDS)
             samples.append(Sample(messages, row["turn"], labels, general))
-    return samples
+    return sorted(samples, key=lambda sample: sample.messages)  # a conversation is scrubbed once
 
 
 @cache
