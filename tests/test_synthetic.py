@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from data_contracts.findings import LabelledText
+from data_contracts.findings import Finding, LabelledText
 from tasks.scrub.synthetic import arithmetic, corpus, plain, sentences
 from tasks.scrub.synthetic.countries import COUNTRIES
 from tasks.scrub.synthetic.source import LANGUAGES, by_share, is_for_audits
@@ -232,7 +232,7 @@ def test_the_corpus_mixes_its_kinds_in_the_stated_shares() -> None:
 
 def test_small_values_keep_the_labels_in_place() -> None:
     text = LabelledText("Grüße von Ägidius Ötzi", [])
-    found = sentences.Finding(10, 22, "PERSON")
+    found = Finding(10, 22, "PERSON")
     small = sentences.with_small_values(LabelledText(text.text, [found]))
     assert small.text == "Grüße von ägidius ötzi"
     assert labelled(small) == [("PERSON", "ägidius ötzi")]

@@ -19,13 +19,15 @@ from tasks.scrub.synthetic.vocabulary import Vocabulary
 KINDS = {
     "arithmetic": 10, "equations": 4, "latex": 3, "measures": 4, "python": 6, "javascript": 3,
     "sql": 4, "other_code": 3, "shell": 3, "json": 4, "yaml": 4, "logs": 5, "traces": 3, "http": 2,
-    "tables": 3, "lists": 3, "catalogue": 5, "versions": 4, "dates": 5, "encyclopaedia": 1,
-    "quotations": 2, "instructions": 7, "support": 6, "science": 3, "games": 2, "headings": 4,
-    "words": 8, "sentences": 24,
+    "tables": 3, "lists": 3, "numbers": 4, "answers": 6, "catalogue": 5, "versions": 4, "dates": 5,
+    "encyclopaedia": 1, "quotations": 2, "instructions": 7, "support": 6, "science": 3, "games": 2,
+    "headings": 4, "words": 8, "sentences": 24,
 }  # fmt: skip
 # Of kinds with templates of personal data, how often one of them is taken.
 WITH_SOMEBODY = 0.25
-TWO_OF_THEM = 0.12
+# How many of a kind stand in a row, and how often: a window of the detector has some 120 tokens.
+IN_A_ROW = {1: 50, 2: 16, 3: 10, 5: 14, 8: 10}
+TWO_KINDS = 0.1
 # As people write in chats, and how often.
 SMALL_LETTERS = 0.12
 PROSE = {"sentences", "instructions", "support", "words", "dates", "catalogue", "quotations"}
@@ -53,7 +55,7 @@ def technical_texts(count: int, seed: int, *, for_audits: bool = False) -> Itera
     plain = Plain(seed, for_audits=for_audits)
     draw = plain.draw
     for _ in range(count):
-        parts = [plain.some_text() for _ in range(2 if draw.random() < TWO_OF_THEM else 1)]
+        parts = [plain.some_text() for _ in range(2 if draw.random() < TWO_KINDS else 1)]
         yield joined(parts, draw.choice(("\n", "\n\n", " ")))
 
 
@@ -62,6 +64,7 @@ class Plain:
 
     def __init__(self, seed: int, *, for_audits: bool) -> None:
         self._values = Values(seed, for_audits=for_audits)
+        self._words = Vocabulary(self._values, for_audits=for_audits)
         self._for_audits = for_audits
         self.draw = self._values.draw
 
@@ -74,22 +77,28 @@ class Plain:
         return self.text(kind, with_somebody=somebody)
 
     def text(self, kind: str, *, with_somebody: bool) -> LabelledText:
-        """One text of the kind; nobody is in it if the kind has no templates with somebody."""
+        """One or several of a kind in a row, one of them with somebody if that is asked for and the
+        kind has such templates."""
+        count = self.draw.choices(list(IN_A_ROW), list(IN_A_ROW.values()))[0]
+        somebody = self.draw.randrange(count) if with_somebody else None
         language = self.draw.choice(list(LANGUAGES))
+        parts = [self._one(kind, language, number == somebody) for number in range(count)]
+        text = joined(parts, self.draw.choice((" ", "\n") if kind in PROSE else ("\n", "\n\n")))
+        if kind in PROSE and self.draw.random() < SMALL_LETTERS:
+            return with_text(text, text.text.lower())
+        return text
+
+    def _one(self, kind: str, language: str, with_somebody: bool) -> LabelledText:
         file = f"{kind}_{language}" if kind == "sentences" else kind
         listed = plain_templates(file, for_audits=self._for_audits)
         fitting = [one for one in listed if one.names_somebody == with_somebody]
         template = self.draw.choice(fitting or listed).text
-        self._values.country("en" if kind != "sentences" else language)
-        words = Vocabulary(self._values, for_audits=self._for_audits)
-        words.language = language if kind == "words" else "en"
+        self._values.country()
+        self._words.language = language if kind in ("words", "quotations") else "en"
         template = with_numbers(choose(template, self.draw), self.draw)
         if kind == "arithmetic":
-            return capitalized(fill_slots(template, _Recalled(words)))
-        filled = fill_slots(template, words)
-        if kind in PROSE and self.draw.random() < SMALL_LETTERS:
-            return with_text(filled, filled.text.lower())
-        return filled
+            return capitalized(fill_slots(template, _Recalled(self._words)))
+        return fill_slots(template, self._words)
 
 
 class _Recalled:
