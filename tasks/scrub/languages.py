@@ -19,6 +19,10 @@ CHARACTERS = 600
 WORDS = 4
 # How much likelier the likeliest language is to be than all that are covered together.
 LIKELIER = 0.8
+# Of so many words of prose, one at least is among the language's commonest.
+PROSE = 10
+# Letters that are a syllable or a word each.
+DENSE = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL")
 # Scripts by the first word of their letters' names in Unicode, with the languages written in them.
 SCRIPTS = {
     "LATIN": (),
@@ -72,7 +76,8 @@ def language_of(text: str, covered: Collection[str]) -> str:
         key=lambda pair: pair[1],
         default=("", 0.0),
     )
-    return best if chance >= LIKELIER * (chance + inside) and chance > 0.5 else ""
+    likely = chance >= LIKELIER * (chance + inside) and chance > 0.5
+    return best if likely and is_prose(words, best) else ""
 
 
 def script_of(text: str) -> str:
@@ -82,13 +87,7 @@ def script_of(text: str) -> str:
     counts = Counter(_script(sign) for sign in text[:CHARACTERS] if sign.isalpha())
     if not counts:
         return ""
-    script, count = counts.most_common(1)[0]
-    # Latin words stand in all languages: half as many letters of another script decide.
-    others = [(other, number) for other, number in counts.items() if other != "LATIN"]
-    if script == "LATIN" and others:
-        other, number = max(others, key=lambda pair: pair[1])
-        if 2 * number >= count:
-            script = other
+    script = max(counts, key=lambda one: counts[one] * (3 if one in DENSE else 1))
     if script in ("CJK", *DECIDE):
         return next((one for one in DECIDE if counts[one]), script)
     return script
@@ -97,6 +96,15 @@ def script_of(text: str) -> str:
 @cache
 def _script(letter: str) -> str:
     return unicodedata.name(letter, "").partition(" ")[0]
+
+
+def is_prose(words: Sequence[str], code: str) -> bool:
+    """Whether words are sentences of a language, and not names, streets and towns of its country:
+    those say nothing of the language around them."""
+    small = [word for word in words if word.islower()]
+    if not (common := common_words(code)):
+        return 2 * len(small) > len(words)
+    return PROSE * sum(word.casefold() in common for word in words) >= len(words)
 
 
 def is_common(words: Sequence[str], covered: Collection[str]) -> bool:
