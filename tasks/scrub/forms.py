@@ -7,6 +7,7 @@ cuts a finding where the structure of a table, list or JSON runs through it.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -150,7 +151,7 @@ def _joins(character: str) -> bool:
 
 
 def _is_combining(character: str) -> bool:
-    return not character.isascii() and not character.isspace() and character.isidentifier()
+    return unicodedata.category(character).startswith("M")
 
 
 def _is_kept(text: str, start: int, end: int) -> bool:

@@ -35,7 +35,11 @@ class Vocabulary:
         """Whether a phrase of one to four words announces."""
         if phrase in self._whole or phrase.removesuffix("s") in self._whole:
             return True
-        return " " not in phrase and phrase.startswith(self._beginnings)
+        if " " in phrase:
+            return False
+        return phrase.startswith(self._beginnings) or (
+            "-" in phrase and self.holds(phrase.rpartition("-")[2])
+        )
 
     def holds_exactly(self, phrase: str) -> bool:
         """Whether a phrase announces as it stands in the data: neither plural nor longer."""

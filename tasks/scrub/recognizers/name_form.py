@@ -63,6 +63,12 @@ _TYPES = frozenset((
     "any", "bytes", "dict", "integer", "boolean", "bigint", "serial", "required", "optional",
     "undefined", "unknown", "anonymous", "admin", "root", "guest", "default", "self", "this",
 ))  # fmt: skip
+_MODULES = frozenset((
+    "os", "sys", "np", "pd", "re", "io", "json", "self", "cls", "this", "logging", "logger", "math",
+    "time", "random", "string", "torch", "ctypes", "test", "tests", "ac", "app", "std", "df", "tf",
+    "plt", "nn", "fs", "path", "console", "window", "document", "process", "module", "request",
+    "response", "session", "support", "socket", "thread", "java", "javax", "org", "com", "net",
+))  # fmt: skip
 _MIXED = re.compile(r"[a-zß-ÿ][A-ZÀ-Þ]")
 _MIXED_NAME = re.compile(
     r"(?:Mc|Mac|De|Di|Du|Da|La|Le|Li|Lo|Van|Von|Fitz|Des|Del|Al|El|Ben|St|O['\u2019]|D['\u2019]|Jo|Ma|Mary|Anne|An|Ke|Ja|Sha|Te|Ra|Ro|Vander?)"
@@ -74,7 +80,7 @@ _POSTCODE = re.compile(
     r"\d{4,6}|\d{5}-\d{3,4}|\d{3}[- ]\d{2,4}|\d{4} ?[A-Z]{2}|[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}"
     r"|[A-Z]\d[A-Z] ?\d[A-Z]\d|[A-Z]{1,2}-\d{4,5}"
 )
-_SENTENCE_START = re.compile(r"(?:^|[.!?:\u2026\n>*#\"'\u201c\u201e\u00ab(|-]|\d[.)])\s*$")
+_SENTENCE_START = re.compile(r"(?:^|[.!?:\u2026\n>*#\"'\u201c\u201e\u00ab(|-]|\d[.)])\s*\Z")
 
 
 @cache
@@ -101,6 +107,8 @@ def is_name(text: str, start: int, end: int, entity: str) -> bool:
             return False
     elif len(words) == 1 and re.fullmatch(r"[a-z]+[A-Z]\w*", words[0]) and len(words[0]) > 10:
         return False
+    if entity == "PERSON" and announcing.announces("PERSON", text, start, end):
+        return not all(common_words().get(word.casefold()) is False for word in words)
     return not _is_common(text, start, words)
 
 
@@ -111,17 +119,23 @@ def is_place(text: str, start: int, end: int) -> bool:
     if any(map(str.isalpha, value)) and not _POSTCODE.fullmatch(value):
         words = re.findall(r"[^\W_]+(?:['\u2019.-][^\W_]+)*", value)
         return not _is_code_name(text, start, end) and not _is_common(text, start, words)
+    if re.fullmatch(r"#?\d{1,6}(?:[-/]\d{1,4})?[A-Za-z]?", value) and announcing.announces(
+        "LOCATION", text, start, end
+    ):
+        return True
     if not _POSTCODE.fullmatch(value):
         return False
-    if re.search(r"\w$|[\w][-./_]$|[$€£#=]\s?$", text[max(start - 2, 0) : start]):
+    if re.search(r"(?:\w|\w[-./_]|[$€£#=] ?)\Z", text[max(start - 2, 0) : start]):
         return False
     if any(map(str.isalpha, value)) or announcing.is_near("LOCATION", text, start, end):
         return True
     if re.fullmatch(r"(?:19|20)\d\d", value):
         return False
+    if len(value) >= 4 and re.search(r"(?:\n\W{0,4}|, )\Z", text[max(start - 6, 0) : start]):
+        return re.match(r" [^\W\d_]{3}", text[end : end + 4]) is not None
     return bool(
         re.match(r" [A-ZÀ-Þ][a-zß-ÿ]{2}", text[end : end + 4])
-        or re.search(r"(?<!\w)[A-ZÀ-Þ][\w'.-]{2,24},? (?:- )?$", text[max(start - 30, 0) : start])
+        or re.search(r"(?<!\w)[A-ZÀ-Þ][\w'.-]{2,24},? (?:- )?\Z", text[max(start - 30, 0) : start])
     )
 
 
@@ -135,22 +149,22 @@ def is_username(text: str, start: int, end: int) -> bool:
         return False
     if re.fullmatch(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{7,40}", bare):  # a commit
         return False
-    if re.search(r"\s[=:]=?\s$", text[max(start - 4, 0) : start]) and not re.search(r"\d", bare):
+    if re.search(r"\s:?=\s\Z", text[max(start - 4, 0) : start]) and not re.search(r"\d", bare):
         return False  # assigned
-    if re.fullmatch(r"[a-z]+(?:\.[a-z_]+)+", value) and re.search(
-        r"[a-z] $", text[max(start - 2, 0) : start]
-    ):
-        return re.search(r"\b(?:is|ist|est|es|è|é) $", text[max(start - 5, 0) : start]) is not None
-    if re.fullmatch(r"[A-Z][A-Z0-9_]{2,}", value) and "_" in value + text[end : end + 2]:
+    if bare.partition(".")[0] in _MODULES and "." in bare:
         return False
+    if text[end : end + 1] == "\\":
+        return False
+    if re.search(r"[/\\](?:home|Users|users)[/\\]\Z", text[max(start - 8, 0) : start]):
+        return True
     announced = announcing.announces("USERNAME", text, start, end)
     if re.match(r"\(|\[|::|->|\.\w+\(", text[end : end + 24]):
         return False
-    if announced or value.startswith("@"):
+    if announced or value.startswith("@") or text[max(start - 1, 0) : start] == "@":
         return any(map(str.isalpha, bare)) or announced
     if is_code(text, start, end) or re.fullmatch(r"\d[\d.,]*", bare):
         return False
-    if re.search(r"[\w]$|[\w][./\\$-]$", text[max(start - 2, 0) : start]):
+    if re.search(r"(?:\w|\w[./\\$-])\Z", text[max(start - 2, 0) : start]):
         return text[max(start - 2, 0) : start] == "u/"
     is_snake = re.fullmatch(r"_*[a-z]+(?:_[a-z]+)+_*|[A-Z]+(?:_[A-Z]+)+|__\w+__", bare)
     is_camel = re.fullmatch(r"[a-z]+(?:[A-Z][a-z]+)+", bare)

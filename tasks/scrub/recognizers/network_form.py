@@ -30,7 +30,7 @@ _CODE_NEAR = re.compile(r"[={}\[\];_]|\w\(|\w\.[A-Z]{2}|['\"],|\w\.\w+, \w+\.\w"
 _PATH = re.compile(r"[/?#:]")
 _VERSION_WORD = re.compile(
     r"(?:\b(?:version|versions|versión|versione|versão|versie|release|upgrade[sd]?|update[sd]?|downgrade[sd]?|build|bump|firmware|driver|install(?:ed)?|package|v|ver)\b|[=~<>]=)"
-    r"[^\n]{0,16}$",
+    r"[^\n]{0,16}\Z",
     re.IGNORECASE,
 )
 _ADDRESS_WORD = re.compile(
@@ -53,14 +53,14 @@ _POD = re.compile(
     r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*-[a-z0-9]{4,10}-[a-z0-9]{5}|(?:[a-z]+-)+[0-9a-f]{6,20}"
 )
 _DIGEST_BEFORE = re.compile(
-    r"(?:sha\d{1,3}|md5|integrity|digest|checksum|etag|commit|blob|tree)[-:=\"'\s]{1,4}$", re.I
+    r"(?:sha\d{1,3}|md5|integrity|digest|checksum|etag|commit|blob|tree)[-:=\"'\s]{1,4}\Z", re.I
 )
 _KEY_FORM = re.compile(
     r"(?:A(?:KIA|SIA)|gh[opsur]_|github_pat_|glpat-|sk-|[prs]k_(?:live|test)_|xox\w-|AIza|ya29\.|hf_|npm_|pypi-"
     r"|SG\.|shp\w\w_|do\w_v1_|eyJ|-----BEGIN|\d{8,10}:AA)"
 )
 _TEMPLATE = re.compile(
-    r"^%[sd(]|^\$\{?\w+\}?$|^\{\{?\w*\}|^<\w+>?$|%s|^\*+$|^x+$|^\.+$|^os\.|^process\.", re.I
+    r"^%[sd(]|^\$\{?[A-Za-z_]+\}?$|^\{\{?\w*\}|^<\w+>?$|%s|^\*+$|^x+$|^\.+$|^os\.|^process\.", re.I
 )
 LEAST_SECRET = 4
 
@@ -102,7 +102,7 @@ def is_ip(text: str, start: int, end: int) -> bool:
     except ValueError:
         return False
     before = text[max(start - 40, 0) : start]
-    if address.ip.is_loopback or address.ip.is_unspecified or re.search(r"\w\[$", before):
+    if address.ip.is_loopback or address.ip.is_unspecified or re.search(r"\w\[\Z", before):
         return False
     if address.version == 4 and _VERSION_WORD.search(before) and not _ADDRESS_WORD.search(before):
         return False

@@ -15,7 +15,7 @@ from tasks.scrub.recognizers.surroundings import (
 )
 
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
-_HASH = re.compile(r"(?=[^\s]*[a-f])(?=[^\s]*\d)[0-9a-f]{7,}", re.IGNORECASE)
+_HASH = re.compile(r"(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{7,}|(?=\d*[A-F])(?=[A-F]*\d)[0-9A-F]{16,}")
 _VERSION = re.compile(r"v?\d+(?:\.\d+){1,4}(?:[-+.]?(?:rc|alpha|beta|dev|post|a|b)\.?\d*)?", re.I)
 _DATE = re.compile(
     r"(?:19|20)\d\d[-./][01]?\d[-./][0-3]?\d(?:[T ]\d\d.*)?|[0-3]?\d[-./][0-3]?\d[-./](?:19|20)\d\d"
@@ -32,7 +32,7 @@ _PRODUCT = re.compile(
 _STANDARD_BEFORE = re.compile(
     r"(?:\b(?:ISO|IEC|IEEE|DIN|RFC|CVE|PEP|RTX|GTX|GPT|port|Port|HTTP|http|status|error|Error|errno|exit"
     r"|code|line|Line|page|version|Version|v|chapter|section|Section|step|Step|build|Build|commit|Commit"
-    r"|revision|sha|hash|bug|PR|year|size|offset|index|row|column|model|Model|issue))[\s:#=-]{1,3}$"
+    r"|revision|sha|hash|bug|PR|year|size|offset|index|row|column|model|Model|issue))[\s:#=-]{1,3}\Z"
 )
 _WORDS = re.compile(r"(?<![^\W_])[a-z]{3,}(?![^\W_])")
 # Leading digits and lengths of the brands of payment cards.
@@ -55,8 +55,8 @@ def is_identifier_number(text: str, start: int, end: int, entity: str, least_dig
         return True
     if _is_cut_from_token(text, start, end) or is_timestamp(text, end):
         return False
-    if announcing.announces(entity, text, start, end) or (
-        entity != "ID_NUMBER" and announcing.announces("ID_NUMBER", text, start, end)
+    if any(announcing.announces(kind, text, start, end) for kind in ("ID_NUMBER", entity)) or (
+        entity == "ID_NUMBER" and announcing.announces("ACCOUNT_ID", text, start, end)
     ):
         return digits >= 2 and not is_amount(text, start, end)
     characters = sum(map(str.isalnum, value))
@@ -88,7 +88,7 @@ def _is_believable_number(text: str, start: int, end: int) -> bool:
 def _is_cut_from_token(text: str, start: int, end: int) -> bool:
     """Whether the value is a piece of a path, UUID, identifier or longer number."""
     return bool(
-        re.search(r"[\w][/\\_.]$|[\w]$|[0-9a-f]-$", text[max(start - 2, 0) : start])
+        re.search(r"(?:\w[/\\_.]|\w|[0-9a-f]-)\Z", text[max(start - 2, 0) : start])
         or re.match(r"\w|[/\\_.-]\w|\(", text[end : end + 2])
     )
 

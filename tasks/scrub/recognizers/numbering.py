@@ -19,7 +19,9 @@ REGIONS = (
 TRUNK_REGIONS = (
     *REGIONS, "JP", "KR", "CN", "TW", "TH", "VN", "ID", "PH", "MY", "PK", "BD", "LK", "NP", "TR",
     "IL", "EG", "MA", "NG", "KE", "GH", "SE", "FI", "SK", "SI", "HR", "RS", "BG", "RO", "UA", "AL",
-    "BA", "IR", "SA", "AE", "JO", "GE", "AM",
+    "BA", "IR", "SA", "AE", "JO", "GE", "AM", "AZ", "UZ", "MD", "ME", "MK", "LY",
+    "DZ", "TZ", "UG", "ZM",
+    "ZW", "NA", "MM", "KH", "LA", "MN", "IQ", "LB", "SY", "AF", "CU", "EC", "PY", "UY", "VE",
 )  # fmt: skip
 # Regions whose trunk prefix is left out where a number is written with its area's code.
 OPTIONAL_TRUNK = frozenset({"BR", "IN", "AR", "CO"})

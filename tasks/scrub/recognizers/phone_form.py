@@ -38,7 +38,14 @@ _NEVER = re.compile(
     re.DOTALL,
 )
 _REFERENCE_BEFORE = re.compile(
-    r"(?:ISBN|ISSN|EAN|DOI|doi|arXiv|RFC|ISO|CVE|SKU|PMID|Art\.?-Nr)[\s:.#-]{0,4}(?:1[03])?:?\s?$"
+    r"(?:ISBN|ISSN|EAN|DOI|doi|arXiv|RFC|ISO|CVE|SKU|PMID|Art\.?-Nr)[\s:.#-]{0,4}(?:1[03])?:?\s?\Z"
+)
+# T: and M: in signatures.
+_LABEL_BEFORE = re.compile(r"(?:^|[\s|,;(\"'])[tTmMpPfF][.:]\s?\Z")
+# Written as nothing but telephone numbers are, whether or not the area is given out.
+_UNMISTAKABLE = re.compile(
+    r"\(\d{3}\) ?\d{3}[-. ]\d{4}(?: ?x\d{1,6})?|(?:\+?1[-. ])?\d{3}[-.]\d{3}[-.]\d{4} ?x\d{1,6}"
+    r"|001-\d{3}-\d{3}-\d{4}(?:x\d{1,6})?|\+\d{1,3}[ ()-]{1,2}\d[\d ()-]{5,16}\d"
 )
 _SPACED_OPERATOR = re.compile(r"\d\)? (?:[-+/*\u2212\u2013]|\.) \(?\d")
 _DATE = re.compile(
@@ -71,7 +78,9 @@ def is_phone(text: str, start: int, end: int) -> bool:
     digits = sum(map(str.isdigit, body))
     if not LEAST_ANNOUNCED <= digits <= MOST or not _CHARACTERS.fullmatch(body):
         return False
-    announced = announcing.announces("PHONE_NUMBER", text, start, end)
+    announced = announcing.announces("PHONE_NUMBER", text, start, end) or bool(
+        _LABEL_BEFORE.search(text[max(start - 6, 0) : start])
+    )
     if _NEVER.fullmatch(body) and not (
         announced and digits >= LEAST_DOTTED and body.count(".") > 1
     ):
@@ -98,6 +107,8 @@ def _is_of_a_plan(value: str, text: str, start: int, end: int) -> bool:
         return False
     if value.lstrip("(").startswith(("+", "00")) and is_international(value):
         return value.lstrip("(").startswith("+") or not is_among_numbers(text, start, end)
+    if _UNMISTAKABLE.fullmatch(value):
+        return True
     if _SPACED_OPERATOR.search(value) or "," in value or is_among_numbers(text, start, end):
         return False
     if announcing.announces("CALL", text, start, end):

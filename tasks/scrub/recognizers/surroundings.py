@@ -6,13 +6,16 @@ number of characters to either side.
 
 import re
 
+# What an operator may stand after: a number, a bracket or a variable, no word.
+_TERM = r"(?:\d|\)|\b[a-zA-Z])"
 _OPERATORS_BEFORE = re.compile(
-    r"(?:[=*\u00d7÷^<>%√≈≤≥±\u2217·/]|\\(?:times|div|cdot|frac|pm)|[\w)\]] [-+\u2212])[ ({[$]*$"
+    rf"(?:[=\u00d7÷^√≈≤≥±\u2217]|\w [<>]|{_TERM}\s?(?:[-+\u2212/·%]|\*{{1,2}})"
+    r"|\\(?:times|div|cdot|frac|pm))[ ({\[$*]*\Z"
 )
 _OPERATORS_AFTER = re.compile(
-    r"[ )}\]]{0,3}(?:[*\u00d7÷^%√≈≤≥±\u2217]|[=<>](?!\w{0,3}[\"'])|\\(?:times|div|cdot|pm)"
-    r"|[-+\u2212] ?[\d(]|[-+/\u2212] \w"
-    r"|/ ?\d|!(?=[ )=]|$))"
+    r"[ )}\]]{0,3}(?:[\u00d7÷^√≈≤≥±\u2217%]|=(?!\w{0,3}[\"'])|[<>] ?\d"
+    r"|\*{1,2} ?[\d(]|\*{1,2} [a-z]\b"
+    r"|\\(?:times|div|cdot|pm)|[-+\u2212] ?[\d(]|[-+\u2212] [a-z]\b|/ ?\d|!(?= ?[=/*)]))"
 )
 _CURRENCY = "$€£¥₹₽₩₺₫"
 _UNIT_AFTER = re.compile(
@@ -25,10 +28,11 @@ _UNIT_AFTER = re.compile(
 )
 _NUMBER_BESIDE = re.compile(r"[-+]?\d[\d.,:/-]*[%a-z]{0,2}")
 _CODE_BEFORE = re.compile(
-    r"(?:[\w)\]]\.|->|::|\$|--|[\w\])]\(|\[|\{|</?|&|\\|\b(?:def|class|import|from|return|function|const|let|var|new|self|struct|enum|namespace|package|using|void|int|str|SELECT|FROM|WHERE|TABLE)\s)$"
+    r"(?:[\w)\]]\.|->|::|\$|[\w\])]\(|</?|\w\[|\b(?:def|class|import|const|let|var|struct|enum"
+    r"|namespace|typedef|extends|implements)\s)\Z"
 )
 _CODE_AFTER = re.compile(
-    r"\(|::|->|\[|\s?[=!]=|\s?[-+*/|&]?=[^=\s\"']|\s=\s|_|\.[a-z_]\w*(?:[(.=\s)]|$)|>\(|\\_"
+    r"\(|::|->|\[|\s?[=!]=|\s?[-+*/|&]?=[^=\s\"']|\s=\s|_|\.[a-z_]\w*[(=]|>\(|\\_"
 )
 _TIMESTAMP_NEIGHBOUR = re.compile(
     r"^[T ,]{1,2}\[?\d\d:\d\d|^T\d\d|^ \d\d\.\d\d\.\d\d|^[ ,]+\[?(?:DEBUG|INFO|WARN|ERROR"
@@ -57,14 +61,14 @@ def is_part_of_token(text: str, start: int, end: int) -> bool:
     joins parts of a version, path, hash, UUID or identifier."""
     before, after = text[max(start - 2, 0) : start], text[end : end + 2]
     return bool(
-        re.search(r"\w$|\w[-./\\@]$|\d[:,]$|[#\\]$", before)
+        re.search(r"(?:\w|\w[-./\\@]|\d[:,]|[#\\])\Z", before)
         or re.match(r"\w|[-/\\@]\w|[.:,]\d|\.[a-z]", after)
     )
 
 
 def is_among_numbers(text: str, start: int, end: int) -> bool:
     """Whether other numbers stand in the same row, list or column: a table of plain numbers."""
-    left = re.search(r"(\S{1,24})[ \t]*[|,;]?[ \t]*$", text[max(start - 30, 0) : start])
+    left = re.search(r"(\S{1,24})[ \t]*[|,;]?[ \t]*\Z", text[max(start - 30, 0) : start])
     right = re.match(r"[ \t]*[|,;]?[ \t]*(\S{1,24})", text[end : end + 30])
     beside = [side[1].strip("|,;()[]") for side in (left, right) if side]
     if any(_NUMBER_BESIDE.fullmatch(word) for word in beside if word):
@@ -73,7 +77,7 @@ def is_among_numbers(text: str, start: int, end: int) -> bool:
     return (
         row.rstrip().endswith("|")
         and text[end : end + 12].lstrip(" ")[:1] == "|"
-        and not re.search(r"[^\d\s()+-]", text[start:end])
+        and re.fullmatch(r"[\d\s]+", text[start:end])
     )
 
 
