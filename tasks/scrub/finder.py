@@ -16,6 +16,7 @@ from data_contracts.policy import PLACEHOLDER, ScrubPolicy
 from tasks.scrub.across import CHECKED
 from tasks.scrub.forms import formed, parts, trimmed
 from tasks.scrub.languages import language_of
+from tasks.scrub.learned import values
 from tasks.scrub.recognizers import recognizers
 from tasks.scrub.views import View, hidden, view
 
@@ -67,7 +68,7 @@ class Finder:
         views = [view(text) for text in texts]
         learned = self._learned([one.text for one in views])
         return [
-            self._settled(one, [*self._by_pattern(one.text), *found])
+            self._settled(one, self._by_pattern(one.text), found)
             for one, found in zip(views, learned, strict=True)
         ]
 
@@ -131,9 +132,20 @@ class Finder:
             elif (whole := formed(part, text)) is not None:
                 yield whole
 
-    def _settled(self, seen: View, detections: Iterable[Finding]) -> list[Finding]:
+    def _of_learned(self, found: Sequence[Finding], text: str) -> Iterable[Finding]:
+        """The values that the detector's findings make up, of those that it is sure enough of."""
+        rules = self.policy.entities
+        sure = [o for o in found if o.entity in rules and o.score >= rules[o.entity].threshold]
+        if self.policy.strict:
+            return [whole for one in sure for whole in self._in_form(one, text)]
+        return [one for one in values(sure, text) if one.entity in rules]
+
+    def _settled(
+        self, seen: View, by_pattern: Iterable[Finding], learned: Sequence[Finding]
+    ) -> list[Finding]:
         text = seen.original
-        in_form = (one for found in detections for one in self._in_form(found, seen.text))
+        in_form = [one for found in by_pattern for one in self._in_form(found, seen.text)]
+        in_form += self._of_learned(learned, seen.text)
         sure = [seen.finding(found) for found in chain(in_form, self._by_name(seen.text))]
         sure += self._hidden(text)
         if self._allowed:
