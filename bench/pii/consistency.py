@@ -78,7 +78,8 @@ def consistency(chats: Sequence[tuple[str, ...]], spans: Spans) -> dict[str, Any
             for start, end in mentions(text, names):
                 counts["mentions"] += 1
                 counts["replaced"] += hidden.issuperset(range(start, end))
-    return {**counts, "share": share(counts["replaced"], counts["mentions"])}
+    numbers = {name: counts[name] for name in ("names", "mentions", "replaced")}
+    return {**numbers, "share": share(counts["replaced"], counts["mentions"])}
 
 
 def _names(messages: Sequence[str], found: dict[int, Sequence[Finding]]) -> set[str]:

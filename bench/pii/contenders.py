@@ -28,6 +28,8 @@ from data_contracts.findings import Finding
 from data_contracts.policy import ScrubPolicy
 
 STOCK_THRESHOLD = 0.4
+# Whose spans are remembered, as some are in two sets.
+CONVERSATIONS = 5000
 FOLDER = Path("build") / "bench" / "detectors"
 # Their names of entities under ours. What is not here is not what the shipped policy looks for:
 # dates, nationalities, quantities.
@@ -58,6 +60,7 @@ def contenders(names: Sequence[str], policy: ScrubPolicy) -> dict[str, Spans]:
 
 
 def _each_turn(find: Find) -> Spans:
+    find = lru_cache(maxsize=CONVERSATIONS)(find)
     return lambda messages, turns: {turn: find(messages[turn]) for turn in turns}
 
 
@@ -76,7 +79,7 @@ def evergreen(policy: ScrubPolicy) -> Spans:
     detector = built(policy, load_settings(None).scrub.detector, workspace, show_progress)
     scrubber = Scrubber(policy, Path(detector.path) if detector else None)
 
-    @lru_cache(maxsize=2)
+    @lru_cache(maxsize=CONVERSATIONS)
     def scrubbed(messages: tuple[str, ...]) -> tuple[str, ...] | None:
         """What the messages become; None if they would be quarantined."""
         turns = [

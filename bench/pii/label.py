@@ -56,8 +56,8 @@ def add(file: Path, name: str, turns: list[Turn], marks: list[str], start: int) 
     """Write the labels of some turns, in the place of earlier ones; their spans are returned."""
     by_number = {}
     for line in filter(None, map(str.strip, marks)):
-        number, _, rest = line.partition(" ")
-        by_number[int(number)] = rest
+        head, _, rest = line.partition(" ")
+        by_number[int(head)] = rest
     rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
     kept = {(row["conversation"], row["turn"]): row for row in rows}
     spans = 0

@@ -104,7 +104,7 @@ def _chains(draw: random.Random) -> Iterator[Row]:
         formula, value, steps = _written(drawn[0], False), drawn[0], []
         for number in drawn[1 : draw.randint(2, 5)]:
             operation = draw.choice("+-*" if most < 10**6 else "+-")
-            result = OPERATIONS[operation](value, number)
+            result = round(OPERATIONS[operation](value, number), 2)
             shown = [_written(part, False) for part in (value, number, result)]
             steps.append(Step(draw.choice(STARTS), shown[0], operation, shown[1], shown[2]))
             formula = f"({formula})" if operation == "*" and len(steps) > 1 else formula
