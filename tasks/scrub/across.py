@@ -90,7 +90,7 @@ def across(texts: Sequence[str]) -> list[Crossing]:
     if not any(_may_join(before, after) for before, after in pairwise(texts)):
         return []
     views = [view(text) for text in texts]
-    return [_crossing(parts, views) for parts in joints([seen.text for seen in views])]
+    return [_crossing(parts, views) for parts in joints([seen.text for seen in views], rows=False)]
 
 
 def _may_join(before: str, after: str) -> bool:

@@ -40,7 +40,7 @@ _DEPTH = 2
 
 # What personal data looks like, roughly: without it in what a reading changed, it is not offered.
 _SIGN = re.compile(
-    r"[\w.+%&~'-](?<![\w.+%&~'-].)[\w.+%&~'-]{0,63}+@[\w.-]{1,80}|\+?\d(?:[^\w\n]{0,3}\d){6,40}|\d{1,3}(?:\.\d{1,3}){3}"
+    r"[\w.+%&~'-](?<![\w.+%&~'-].)[\w.+%&~'-]{0,63}+@[\w.-]{1,80}|\+?\d(?:[^\w\n=<>*\u00d7\u00f7^|;\"']{0,3}\d){6,40}|\d{1,3}(?:\.\d{1,3}){3}"
     r"|[A-Za-z]{2}\d\d(?:[ -]?[A-Za-z0-9]){11,30}"
 )
 _SECRET = re.compile(r"(?:pass|pwd|secret|token|key)\w{0,12}\W{1,4}\S{1,60}", re.IGNORECASE)

@@ -1,13 +1,20 @@
 """Whether a text can hide anything, for about a microsecond: hardly an ordinary one can."""
 
+import re
 import string
 
 from tasks.scrub.views.digits import FEWEST
 from tasks.scrub.views.number_words import NUMBER_WORDS
-from tasks.scrub.views.spelled import DOT_WORDS, has_number_words
+from tasks.scrub.views.spelled import AT_WORDS, DOT_WORDS, has_number_words
 
 # What an ordinary text consists of, but for capitals and digits.
 _PLAIN = f"{string.ascii_lowercase}{string.whitespace}.,;:!?'\"-".encode() + bytes(range(128, 256))
+# The beginning of a code, of an address, of a bracketed word in one.
+_CODE = re.compile(
+    r"[&%=\\@\[({<](?:(?<=&)[#A-Za-z]|(?<=%)[0-9A-Fa-fu]|(?<==)[0-9A-F\r\n]|(?<=\\)[uUx\\]|(?<=@)"
+    rf"|(?<=[\[({{<])\s?(?:@|\.|{'|'.join(sorted((*AT_WORDS, *DOT_WORDS)))})\s?[\])}}>])",
+    re.IGNORECASE,
+)
 _DIGITS = string.digits.encode()
 _WORDS = NUMBER_WORDS | DOT_WORDS
 # Characters of the shortest run of base64, and capitals and digits among them.
@@ -19,7 +26,7 @@ def is_ordinary(text: str) -> bool:
     if len(text) < _LONG:
         return True
     rest = _rest(text)
-    if rest and not rest.isalnum():
+    if rest and not rest.isalnum() and _CODE.search(text):
         return False
     if len(rest) >= FEWEST and len(rest) - len(rest.translate(None, _DIGITS)) >= FEWEST:
         return False

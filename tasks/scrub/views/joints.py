@@ -19,8 +19,10 @@ REACH = 80
 
 _DIGIT = re.compile(r"\d")
 _GROUPS = r"\d(?:[ ().\u2013-]{0,2}\d){0,33}"
-# A card has four or so; figures of a table more.
-_MOST_GROUPS = 8
+_CARD = re.compile(
+    r"card|karte|carte|tarjeta|carta|cart\u00e3o|kaart|visa|master|amex|american express|maestro",
+    re.IGNORECASE,
+)
 _LEAD = r"[\s>.\u2026]{0,10}(?:(?:and|then|und|dann|et|puis|y|luego|e|poi|depois|en|dan) ){0,2}"
 _END = re.compile(rf"(?<![\w.])(?P<value>\+?\(?{_GROUPS}\)?-?)[\s,.\u2026-]{{0,10}}$")
 _BEGINNING = re.compile(rf"{_LEAD}(?P<value>-?\(?{_GROUPS})(?![^\W_]|[.,:]\d)")
@@ -31,9 +33,10 @@ _IBAN_END = re.compile(
 _IBAN_BEGINNING = re.compile(rf"{_LEAD}(?P<value>[A-Za-z0-9]+(?:[ -]?[A-Z0-9]+){{0,14}})(?!\w)")
 # The beginnings of lists, dates, hours and tables are no end of a number.
 _ITEM = re.compile(
-    r"\s*(?:\d{1,3}[.)](?:\s|$)|\d{1,4}[./-]\d\d?[./-]\d|\d\d?:\d\d|[\d.]+ ?[,;|\t] ?[\d\"'])"
+    r"\s*(?:\d{1,3}[.)](?:\s|$)|\d{1,4}[./-]\d\d?[./-]\d|\d\d?:\d\d|[\d.]+ ?[,;|\t] ?[\d\"']"
+    r"|[\d.-]+(?:\t| {3})\s*\S)"
 )
-_CELL = re.compile(r"[\d\"'] ?[,;|\t] ?[\d. -]+$")
+_CELL = re.compile(r"(?:[\d\"'] ?[,;|\t] ?|\S(?:\t| {3}))[\d. -]+$")
 _CUT_ADDRESS = re.compile(
     r"(?<![\w.+-])(?P<value>[\w.+-]{1,64}(?:(?P<at>@)(?:[\w-]{1,63}\.){0,4}(?P<label>[\w-]{0,63}))?)"
     r"\s{0,10}$"
@@ -62,15 +65,20 @@ class Part:
     end: int
 
 
-def joints(parts: Sequence[str]) -> list[list[Part]]:
-    """The values that go over two or more consecutive parts, each as its pieces."""
+def joints(parts: Sequence[str], *, rows: bool) -> list[list[Part]]:
+    """The values that go over two or more consecutive parts, each as its pieces.
+
+    Args:
+        parts: what follows one another.
+        rows: the parts are lines, which may be rows of a table of figures.
+    """
     found: list[list[Part]] = []
     index = 0
     while index < len(parts) - 1:
         end, beginning = parts[index][-REACH:], parts[index + 1][:REACH]
         value = None
         if _DIGIT.search(end) and _DIGIT.search(beginning):
-            value = _number(parts, index)
+            value = _number(parts, index, rows=rows)
         if value is None and ("@" in end or "@" in beginning):
             value = _address(parts, index)
         if value:
@@ -81,7 +89,7 @@ def joints(parts: Sequence[str]) -> list[list[Part]]:
     return found
 
 
-def _number(parts: Sequence[str], index: int) -> list[Part] | None:
+def _number(parts: Sequence[str], index: int, *, rows: bool) -> list[Part] | None:
     """A number that begins in parts[index]: as many parts as make one, at most twelve."""
     if index and _ALONE.fullmatch(parts[index - 1][:REACH]):
         return None  # within a column of figures, which was looked at from its top
@@ -105,8 +113,9 @@ def _number(parts: Sequence[str], index: int) -> list[Part] | None:
             return None
         pieces.append(Part(after, *beginning.span("value")))
         values.append(beginning["value"])
-        column = all(part.end - part.start >= len(parts[part.index].strip()) for part in pieces)
-        if is_one(values, column=column) and not _goes_on(parts, after, is_iban=is_iban):
+        alone = rows and not any(map(str.isalpha, "".join(parts[index : after + 1])))
+        said = alone and _CARD.search("".join(parts[max(index - 2, 0) : index])[-REACH:])
+        if is_one(values, table=alone and not said) and not _goes_on(parts, after, is_iban=is_iban):
             return pieces
         if len(parts[after]) > REACH or not (is_iban or _ALONE.fullmatch(head)):
             return None
@@ -120,29 +129,42 @@ def _goes_on(parts: Sequence[str], index: int, *, is_iban: bool) -> bool:
     return _ALONE.fullmatch(parts[index + 1][:REACH]) is not None
 
 
-def is_one(values: Sequence[str], *, column: bool) -> bool:
+def is_one(values: Sequence[str], *, table: bool) -> bool:
     """Whether the pieces make a card, an IBAN, or a telephone or other number together.
 
     Args:
-        column: the pieces are all that their parts hold, as in a table of figures: only
-            groups as a card has them are one.
+        table: the pieces may be figures of a table, so that only those that no table has, the
+            halves of a card or of a telephone number, are one.
     """
     whole = "".join(filter(str.isalnum, "".join(values)))
     if not whole.isdigit():
         is_whole = len(whole) == IBAN_LENGTHS.get(whole[:2].upper()) and whole.isascii()
         return is_whole and checksums.iban(whole)
-    sizes = [sum(map(str.isdigit, value)) for value in values]
-    if 12 <= len(whole) <= 19 and checksums.luhn(whole):
-        groups = [len(group) for value in values for group in re.findall(r"\d+", value)]
-        if len(groups) > _MOST_GROUPS:
-            return False
-        return not column or groups in ([4, 4, 4, 4], [4, 6, 5]) or len(values) == 2 == len(groups)
-    grouped = any(_GROUPED.search(value) for value in values)
-    if not 7 <= len(whole) <= 15 or not grouped or (column and len(values) > 2):
+    if _is_card(values, whole):
+        return not table or (len(values) == 2 and all(" " in value for value in values))
+    signs = r"[(+-]" if table else _GROUPED
+    if not 7 <= len(whole) <= 15 or not any(re.search(signs, value) for value in values):
+        return False
+    if table and len(values) > 2:
         return False
     if values[0].startswith("+"):
         return _is_phone(f"+{whole}") and not _is_phone(values[0])
-    return max(sizes) < 7
+    return max(sum(map(str.isdigit, value)) for value in values) < 7
+
+
+def _is_card(values: Sequence[str], whole: str) -> bool:
+    """Whether a card's number (ISO/IEC 7812) is grouped as cards are, or not, but for the cuts."""
+    if not 13 <= len(whole) <= 19 or whole[0] not in "23456" or not checksums.luhn(whole):
+        return False
+    ends, place = set(), 0
+    for value in values:
+        *groups, last = re.findall(r"\d+", value)
+        for group in groups:
+            place += len(group)
+            ends.add(place)
+        place += len(last)
+    allowed = {4, 10} if len(whole) == 15 else {4, 8, 12, 16}
+    return ends <= allowed and not re.search(r"[^\d -]", "".join(values))
 
 
 def _is_phone(number: str) -> bool:

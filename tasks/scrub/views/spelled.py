@@ -111,7 +111,16 @@ def _number(run: Sequence[_Token], text: str) -> Iterable[Edit]:
     yield Edit(*run[-1][:3])
 
 
-_AT = ("at", "ät", "arroba", "arobase", "arrobase", "chiocciola", "apenstaartje", "klammeraffe")
+AT_WORDS = (
+    "at",
+    "ät",
+    "arroba",
+    "arobase",
+    "arrobase",
+    "chiocciola",
+    "apenstaartje",
+    "klammeraffe",
+)
 _SIGNS = {
     **dict.fromkeys(("dot", "punkt", "point", "punto", "ponto", "punt", "period"), "."),
     **dict.fromkeys(
@@ -127,7 +136,8 @@ DOTS = tuple(word for word, sign in _SIGNS.items() if sign == ".")
 DOT_WORDS = frozenset(DOTS)
 _DOTS = _any(DOTS)
 _AT_SIGN = re.compile(
-    rf"[\[({{<]\s?(?:{_any(_AT)}|@)\s?[\])}}>]|(?<=\s)(?:{_any(_AT)})(?=\s)|@", re.IGNORECASE
+    rf"[\[({{<]\s?(?:{_any(AT_WORDS)}|@)\s?[\])}}>]|(?<=\s)(?:{_any(AT_WORDS)})(?=\s)|@",
+    re.IGNORECASE,
 )
 _DOT = rf"\s{{0,2}}[\[({{<]\s?(?:{_DOTS}|\.)\s?[\])}}>]\s{{0,2}}|\s(?:{_DOTS})\s|\s\.\s|\."
 _SIGN = rf"(?:{_DOT}|\s(?:{_any(_SIGNS)})\s)"
@@ -147,7 +157,7 @@ _CAPITALS = re.compile(
     r"[a-z0-9](?<![\w.+-].)[a-z0-9._+-]{0,63}?(?P<at>AT)[a-z0-9-]{1,63}(?:DOT[a-z0-9-]{1,63}){1,4}"
 )
 _LETTERS = re.compile(r"[^\W_](?<!\w.) [^\W_] (?:\.|[^\W_] |@)|@ [^\W_] [^\W_] ")
-_BRACKETED = re.compile(rf"[\[({{<]\s?(?:{_any((*_AT, *DOTS))}|@)\s?[\])}}>]", re.IGNORECASE)
+_BRACKETED = re.compile(rf"[\[({{<]\s?(?:{_any((*AT_WORDS, *DOTS))}|@)\s?[\])}}>]", re.IGNORECASE)
 _PART = re.compile(
     rf"\s{{0,2}}[\[({{<]\s?(?:{_DOTS}|\.)\s?[\])}}>]\s{{0,2}}|\s(?P<sign>{_any(_SIGNS)})\s|\s+\.\s+|\s+",
     re.IGNORECASE,

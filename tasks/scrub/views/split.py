@@ -13,6 +13,8 @@ _INLINE = (
     "|u|var|wbr"
 )
 _TAGS = re.compile(rf"(?:</?(?:{_INLINE})(?:\s[^<>]{{0,300}})?/?>|<!--[^<>]{{0,300}}-->)+", re.I)
+_BEFORE = re.compile(r"[\d@][\s-]?$|[\w.]$")
+_AFTER = re.compile(r"[\s-]?[\d@]|[\w.]\w")
 _BREAK = re.compile(r"<br\s{0,3}/?>", re.I)
 _EMPHASIS = re.compile(
     r"(?P<mark>(?P<sign>[*_~`])(?P=sign){0,2})(?P<value>[\d@](?:[\w@. ()-]{0,80}[\w)])?)(?P=mark)"
@@ -29,8 +31,11 @@ def markup(text: str) -> Iterable[Edit]:
         edits += [Edit(*match.span(), "\n") for match in _BREAK.finditer(text)]
     for match in _EMPHASIS.finditer(text):
         mark, (start, end) = match["mark"], match.span()
-        inside = text[max(start - 1, 0) : start].isdigit() and text[end : end + 1].isdigit()
-        if len(mark) == 1 and inside:  # a product, or groups of digits
+        in_pieces = _BEFORE.search(text, max(start - 2, 0), start) or _AFTER.match(text, end)
+        product = (
+            len(mark) == 1 and text[start - 1 : start].isdigit() and text[end : end + 1].isdigit()
+        )
+        if not in_pieces or product:
             continue
         edits += Edit(start, start + len(mark), ""), Edit(end - len(mark), end, "")
     done = 0
@@ -48,7 +53,7 @@ def broken_lines(text: str) -> Iterable[Edit]:
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line) + 1)
-    for value in joints(lines):
+    for value in joints(lines, rows=True):
         for before, after in pairwise(value):
             start, end = starts[before.index] + before.end, starts[after.index] + after.start
             yield Edit(start, end, joiner(text[start - 1], text[end]))
