@@ -3,11 +3,10 @@
 import uuid
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib import import_module, resources
+from importlib import resources
 
 from faker import Faker
 
-from tasks.scrub.synthetic import words
 from tasks.scrub.synthetic.source import by_share
 from tasks.scrub.synthetic.values import ENTITIES, Values
 
@@ -17,6 +16,7 @@ FAKER_WORDS = {
 }  # fmt: skip
 # Lists that are shorter than this are the same for audits and for training.
 SHORTEST_DIVIDED = 20
+PLACES_AMONG_WORDS = {"deutschland", "europa", "amerika", "paris", "france", "españa", "italia"}
 HEX = "0123456789abcdef"
 
 
@@ -152,8 +152,8 @@ def frequent_words(language: str) -> tuple[str, ...]:
         listed: Sequence[str] = faker.get_words_list()
         names = {faker.first_name().casefold() for _ in range(1000)}
     else:
-        module = import_module(f"spacy.lang.{language}.stop_words")
-        listed, names = sorted(module.STOP_WORDS), set()
-    places = {"deutschland", "europa", "amerika", "paris", "france", "españa", "italia"}
-    proper = names | places | {name.casefold() for name in words.NATIONALITIES}
+        from spacy.lang.pt.stop_words import STOP_WORDS
+
+        listed, names = sorted(STOP_WORDS), set()
+    proper = names | PLACES_AMONG_WORDS
     return tuple(dict.fromkeys(word for word in listed if word.casefold() not in proper))
