@@ -77,7 +77,7 @@ def is_among_numbers(text: str, start: int, end: int) -> bool:
     return (
         row.rstrip().endswith("|")
         and text[end : end + 12].lstrip(" ")[:1] == "|"
-        and re.fullmatch(r"[\d\s]+", text[start:end])
+        and re.fullmatch(r"[\d\s]+", text[start:end]) is not None
     )
 
 
