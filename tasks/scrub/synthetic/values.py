@@ -83,6 +83,7 @@ class Values:
             "time": self._time,
             "month_year": lambda: f"{self.draw.randint(1, 12):02}/{self.draw.randint(24, 31)}",
             "number": self._number,
+            "age": lambda: str(self.draw.randint(3, 97)),
             "digit": lambda: str(self.draw.randint(0, 9)),
             "money": self._money,
             "job": self._job,
