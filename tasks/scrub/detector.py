@@ -1,5 +1,6 @@
 """The learned detector: built once, on invented data, and found again after that."""
 
+import json
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -16,6 +17,7 @@ from data_contracts.policy import ScrubPolicy
 from data_contracts.workspace import HomePath, Workspace
 from models.spec import DetectorTraining
 from tasks.progress import StageProgress
+from tasks.scrub.ordinary_words import FILE as ORDINARY_WORDS
 from tasks.stage import stage_task
 
 
@@ -75,12 +77,15 @@ def _train(
 
     from models.train_detector import train
     from tasks.scrub.synthetic.corpus import corpus
+    from tasks.scrub.synthetic.ordinary import ordinary_words
 
     on_progress(0, settings.texts)
     texts = list(corpus(settings.texts, settings.seed))
     partial = partial_folder(folder.parent)
     try:
         train(texts, settings, partial, lambda done, of, _loss: on_progress(done, of))
+        words = json.dumps(ordinary_words(), ensure_ascii=False)
+        (partial / ORDINARY_WORDS).write_text(words, encoding="utf-8")
         publish(partial, folder)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"cannot write {folder} ({error})", "make room on its disk") from error

@@ -11,12 +11,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from data_contracts.errors import ModelError
 from data_contracts.findings import Finding, merge
 from data_contracts.policy import PLACEHOLDER, ScrubPolicy
 from tasks.scrub.across import CHECKED
 from tasks.scrub.forms import formed, parts, trimmed
 from tasks.scrub.languages import language_of
 from tasks.scrub.learned import values
+from tasks.scrub.ordinary_words import OrdinaryWords
 from tasks.scrub.recognizers import recognizers
 from tasks.scrub.views import View, hidden, view
 
@@ -47,10 +49,12 @@ class Finder:
             if words
         ]
         self._detector: Any = None
+        self._ordinary = OrdinaryWords({})
         if detector is not None:
             from models.detector import Detector  # loads torch
 
             self._detector = Detector(detector)
+            self._ordinary = ordinary_words(detector)
         self._taught = policy.languages if detector is not None else ()
         self._models: dict[str, Any] = {}
         if policy.models:
@@ -138,7 +142,11 @@ class Finder:
         sure = [o for o in found if o.entity in rules and o.score >= rules[o.entity].threshold]
         if self.policy.strict:
             return [whole for one in sure for whole in self._in_form(one, text)]
-        return [one for one in values(sure, text) if one.entity in rules]
+        return [
+            one
+            for one in values(sure, text)
+            if one.entity in rules and not self._ordinary.hold(one, text)
+        ]
 
     def _settled(
         self, seen: View, by_pattern: Iterable[Finding], learned: Sequence[Finding]
@@ -156,6 +164,17 @@ class Finder:
         for start, end in standing:
             sure = [part for one in sure for part in _without(one, start, end, text)]
         return _addresses_joined(merge(sure), text)
+
+
+def ordinary_words(detector: Path) -> OrdinaryWords:
+    """Raises ModelError: the folder of the detector is not whole."""
+    try:
+        return OrdinaryWords.read(detector)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"there is no whole detector of personal data in {detector}",
+            "build it with `evergreen detector`",
+        ) from error
 
 
 def _without(found: Finding, start: int, end: int, text: str) -> list[Finding]:

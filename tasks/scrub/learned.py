@@ -31,6 +31,9 @@ SURE_OF_WORD = 0.93
 LEAST_DIGITS = 6
 JOINT = re.compile(r"[ .\-/_#']?")
 SHORT = 3
+# A field of JSON, SQL, YAML or an assignment before a value: its name says what the value is.
+FIELD = re.compile(r"(?:[\"']\s{0,2}:|=|^[ \t-]*[a-z][\w.-]{0,40}:)\s{0,4}[\"']?\Z", re.MULTILINE)
+CAMEL = re.compile(r"[A-Z]?[a-z]+(?:[A-Z][a-z]+)+|[A-Z]+(?:[_-][A-Z0-9]+)+")
 POSTCODE = re.compile(r"\d{3,8}(?:-\d{3,4})?")
 BESIDE_PLACE = re.compile(r"[ ,\n(]{1,3}")
 TOKEN = re.compile(r"\S+")
@@ -118,6 +121,8 @@ def _is_plain(token: str) -> bool:
 
 
 def _in_form(found: Finding, others: Iterable[str], text: str) -> Finding | None:
+    if found.entity in ("USERNAME", "SECRET") and CAMEL.fullmatch(text, *trimmed(found, text)):
+        return None  # an identifier, or the code of an error
     for entity in dict.fromkeys((found.entity, *others)):
         if (value := formed(replace(found, entity=entity), text)) is not None:
             return value
@@ -133,6 +138,8 @@ def _may_be(found: Finding, text: str, start: int, end: int) -> bool:
     if found.entity in ("ID_NUMBER", "PHONE_NUMBER"):
         return (
             sum(map(str.isdigit, value)) >= LEAST_DIGITS
+            and "\n" not in value
+            and not FIELD.search(text[max(start - 48, 0) : start])
             and not NOT_NUMBERS.fullmatch(value)
             and not is_in_formula(text, start, end)
             and not is_amount(text, start, end)
