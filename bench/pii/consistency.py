@@ -67,17 +67,25 @@ def invented(count: int, seed: int) -> list[tuple[str, ...]]:
 
 
 def consistency(chats: Sequence[tuple[str, ...]], spans: Spans) -> dict[str, Any]:
-    """Counts over conversations: names replaced, their mentions, mentions replaced."""
+    """Counts over conversations: names replaced, their further mentions, and those replaced.
+
+    The first mention of a name that is replaced is not counted: by it the name is known.
+    """
     counts = Counter[str]()
     for messages in chats:
         found = spans(messages, range(len(messages)))
         names = _names(messages, found)
-        counts["names"] += len(names)
+        known: set[str] = set()
         for turn, text in enumerate(messages):
             hidden = {at for one in found[turn] for at in range(one.start, one.end)}
             for start, end in mentions(text, names):
+                name, is_hidden = text[start:end].casefold(), hidden.issuperset(range(start, end))
+                if is_hidden and name not in known:
+                    known.add(name)
+                    continue
                 counts["mentions"] += 1
-                counts["replaced"] += hidden.issuperset(range(start, end))
+                counts["replaced"] += is_hidden
+        counts["names"] += len(known)
     numbers = {name: counts[name] for name in ("names", "mentions", "replaced")}
     return {**numbers, "share": share(counts["replaced"], counts["mentions"])}
 
