@@ -107,8 +107,8 @@ def main() -> None:
         consistent[title] = {name: consistency(chats, spans) for name, spans in measured.items()}
         for name, counts in consistent[title].items():
             print(
-                f"{title}, {name}: {percent(counts['share'])} of {counts['mentions']} further mentions of"
-                f" {counts['names']} names are replaced",
+                f"{title}, {name}: {percent(counts['share'])} of {counts['mentions']} further"
+                f" mentions of {counts['names']} names are replaced",
                 flush=True,
             )
     print(
