@@ -37,6 +37,8 @@ CAMEL = re.compile(r"[A-Z]?[a-z]+(?:[A-Z][a-z]+)+|[A-Z]+(?:[_-][A-Z0-9]+)+")
 POSTCODE = re.compile(r"\d{3,8}(?:-\d{3,4})?")
 BESIDE_PLACE = re.compile(r"[ ,\n(]{1,3}")
 TOKEN = re.compile(r"\S+")
+# A cell of a line: no number goes on behind a tab or several spaces.
+ROW = re.compile(r"[^\s](?:[^\n\t ]| (?! ))*")
 WORD = re.compile(r"[^\W\d_]+")
 NOT_NUMBERS = re.compile(
     r"v?\d+(?:\.\d+){1,4}|(?:19|20)\d\d[-./]\d\d?[-./]\d\d?|\d\d?:\d\d(?::\d\d)?|[\d,]+\.\d{1,2}"
@@ -106,6 +108,10 @@ def _joined(run: Sequence[Finding]) -> Finding:
 def _pieces(found: Finding, text: str) -> Iterator[Finding]:
     """A finding cut where it cannot be one value."""
     for part in parts(found, text):
+        if found.entity in NUMBERS or found.entity == "SECRET":
+            for row in ROW.finditer(text, part.start, part.end):
+                yield replace(part, start=row.start(), end=row.end())
+            continue
         if found.entity != "USERNAME":
             yield part
             continue
@@ -121,12 +127,14 @@ def _is_plain(token: str) -> bool:
 
 
 def _in_form(found: Finding, others: Iterable[str], text: str) -> Finding | None:
-    if found.entity in ("USERNAME", "SECRET") and CAMEL.fullmatch(text, *trimmed(found, text)):
+    start, end = trimmed(found, text)
+    if found.entity in ("USERNAME", "SECRET") and CAMEL.fullmatch(text, start, end):
         return None  # an identifier, or the code of an error
+    if found.entity == "SECRET" and not any(map(str.isdigit, text[start:end])):
+        return None  # what a password is called by is found by patterns
     for entity in dict.fromkeys((found.entity, *others)):
         if (value := formed(replace(found, entity=entity), text)) is not None:
             return value
-    start, end = trimmed(found, text)
     if start < end and found.score >= SURE and _may_be(found, text, start, end):
         return replace(found, start=start, end=end)
     return None

@@ -25,12 +25,11 @@ CHARACTERS = 400
 
 
 class OrdinaryWords:
-    """Args: words: {word in small letters: languages that use it}."""
+    """Args: words: as `tasks.scrub.synthetic.ordinary` lists them."""
 
     def __init__(self, words: dict[str, list[str]]) -> None:
-        self._words = frozenset(words)
-        self._large = frozenset(
-            word for word, languages in words.items() if NOUNS_ARE_LARGE in languages
+        self._small, self._large, self._nouns = (
+            frozenset(words.get(kind, ())) for kind in ("small", "large", "nouns")
         )
 
     @classmethod
@@ -43,21 +42,22 @@ class OrdinaryWords:
         if found.entity not in NAMES:
             return False
         words = list(WORD.finditer(text, found.start, found.end))
-        if not words or any(word[0].casefold() not in self._words for word in words):
+        if not words or any(map(str.isdigit, text[found.start : found.end])):
             return False
         if announcing.announces(found.entity, text, found.start, found.end):
             return False
         return all(self._is_written_so(word, text) for word in words)
 
     def _is_written_so(self, word: re.Match[str], text: str) -> bool:
-        """Whether a word is written as an ordinary one is, where it stands."""
+        """Whether a word is an ordinary one as it is written, where it stands."""
+        folded = word[0].casefold()
         if word[0].islower():
-            return True
+            return folded in self._small or any(folded in common_words(code) for code in TAUGHT)
         if not word[0].istitle():
             return False
         if SENTENCE_START.search(text[max(word.start() - 4, 0) : word.start()]):
-            return True
-        return word[0].casefold() in self._large and is_german(text)
+            return folded in self._large
+        return folded in self._nouns and is_german(text)
 
 
 def is_german(text: str) -> bool:

@@ -7,7 +7,7 @@ from collections import Counter
 
 from tasks.scrub.recognizers import announcing
 from tasks.scrub.recognizers.network import TLDS
-from tasks.scrub.recognizers.surroundings import is_code
+from tasks.scrub.recognizers.surroundings import is_code, numbers_rows
 
 _FILES = (
     "py|pyc|pyx|js|jsx|ts|tsx|mjs|cjs|json|yaml|yml|toml|ini|cfg|conf|md|rst|txt|csv|tsv|xml|html|htm|css|scss|less"
@@ -125,6 +125,8 @@ def is_secret(text: str, start: int, end: int) -> bool:
         return False
     if _KEY_FORM.match(value) or text[max(start - 3, 0) : start] == "://":
         return True
+    if _HEX.fullmatch(value) and numbers_rows(text, start):
+        return False
     if _UUID.fullmatch(value) or _DIGEST_BEFORE.search(text[max(start - 16, 0) : start]):
         return False
     if _UUID_LIKE.search(value) or _is_in_block(text, start, end):

@@ -12,6 +12,7 @@ from tasks.scrub.recognizers.surroundings import (
     is_code,
     is_in_formula,
     is_timestamp,
+    numbers_rows,
 )
 
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
@@ -50,6 +51,8 @@ def is_identifier_number(text: str, start: int, end: int, entity: str, least_dig
     value = text[start:end]
     digits = sum(map(str.isdigit, value))
     if not digits or _DATE.fullmatch(value) or _UUID.fullmatch(value):
+        return False
+    if numbers_rows(text, start):
         return False
     if is_checked(value, announced=False):
         return True

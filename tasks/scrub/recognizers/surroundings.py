@@ -17,6 +17,13 @@ _OPERATORS_AFTER = re.compile(
     r"|\*{1,2} ?[\d(]|\*{1,2} [a-z]\b"
     r"|\\(?:times|div|cdot|pm)|[-+\u2212] ?[\d(]|[-+\u2212] [a-z]\b|/ ?\d|!(?= ?[=/*)]))"
 )
+# Fields of JSON, YAML and logs, as programs write them.
+_ROW_FIELD = re.compile(
+    r"(?:(?:^|[\n{,])[\s\"'-]{0,24}|\b(?:request|trace|span|session|job|build|item|product|parent|row|record"
+    r"|message|event|run|task|node|pod|commit|group|thread|process|correlation|object|document|page"
+    r"|chat|channel|queue|batch|block|chunk|file|image|instance|resource|worker)[_ -]?)"
+    r"(?:id|ids|uid|uuid|sku|key|seq|hash|pid|tid|sha|digest|etag|number)[\"']?\s{0,2}[:=]\s{0,2}[\"']?\Z"
+)
 _CURRENCY = "$€£¥₹₽₩₺₫"
 _UNIT_AFTER = re.compile(
     r"\s?(?:[%°€$£¥₹₽‰]|(?:[kKMGTPE]i?[Bb]|[kmcdµn]?[mgLlsWVAJN]|[mk]?Hz|[KMG]Hz|bytes?|bits?|bps|px|em|rem|pt|dpi|fps"
@@ -46,6 +53,11 @@ def is_in_formula(text: str, start: int, end: int) -> bool:
         _OPERATORS_BEFORE.search(text[max(start - 12, 0) : start])
         or _OPERATORS_AFTER.match(text, end, end + 12)
     )
+
+
+def numbers_rows(text: str, start: int) -> bool:
+    """Whether the field before a value numbers rows, requests or runs, and no people."""
+    return _ROW_FIELD.search(text[max(start - 40, 0) : start]) is not None
 
 
 def is_amount(text: str, start: int, end: int) -> bool:

@@ -15,23 +15,32 @@ from data_contracts.policy import TAUGHT
 from tasks.scrub.synthetic.names import NICKNAMES
 from tasks.scrub.synthetic.values import names_and_places
 
-# Once in a million words: names that no list here has are seldom as frequent.
-LEAST_FREQUENCY = 1e-6
+# Three times in ten million words for what is written small; once in a million for what may be
+# written as a name is: names that no list here has are seldom as frequent.
+SMALL, LARGE = 3e-7, 1e-6
 LEAST_LETTERS = 3
+# German writes every noun large, and puts new ones together.
+NOUNS = "de"
 
 
 def ordinary_words() -> dict[str, list[str]]:
-    """{word in small letters: languages that use it}"""
+    """{`small`: words that are ordinary where they are written small, `large`: also at the start of
+    a sentence, `nouns`: also amid a German one}, all in small letters."""
     named = {part for name in names_and_places() for part in name.split()}
     named |= {part.casefold() for name in listed_names() for part in name.split()}
-    words: dict[str, list[str]] = {}
+    words: dict[str, set[str]] = {"small": set(), "large": set(), "nouns": set()}
     for code in TAUGHT:
         for word, frequency in get_frequency_dict(code).items():
-            if frequency < LEAST_FREQUENCY or len(word) < LEAST_LETTERS or not word.isalpha():
+            if frequency < SMALL or len(word) < LEAST_LETTERS or not word.isalpha():
                 continue
-            if word.casefold() not in named:
-                words.setdefault(word.casefold(), []).append(code)
-    return dict(sorted(words.items()))
+            folded = word.casefold()
+            if folded not in named:
+                words["small"].add(folded)
+                if frequency >= LARGE:
+                    words["large"].add(folded)
+                if code == NOUNS:
+                    words["nouns"].add(folded)
+    return {kind: sorted(some) for kind, some in words.items()}
 
 
 def listed_names() -> Iterator[str]:
