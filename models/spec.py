@@ -261,7 +261,7 @@ class DetectorTraining(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     layers: int = Field(default=2, ge=1, le=6, description="Of the encoder's six, from below.")
-    texts: int = Field(default=24_000, ge=100, description="Invented texts that it learns from.")
+    texts: int = Field(default=72_000, ge=100, description="Invented texts that it learns from.")
     tokens_a_batch: int = Field(default=2048, ge=128, description="With their padding, at most.")
     learning_rate: float = Field(default=4e-4, gt=0, description="Peak AdamW learning rate.")
     seed: int = Field(default=0, ge=0, description="Of the texts and their order.")

@@ -148,7 +148,7 @@ def test_a_value_found_once_is_replaced_where_it_is_a_whole_value() -> None:
     )
     clean, _ = scrub_record(record, find, POLICY, None)
     assert clean.messages[0].name == "<PERSON_1>"
-    assert clean.messages[1].tool_calls[0].arguments == '{"a": "<PERSON_1>", "b": "quist"}'
+    assert clean.messages[1].tool_calls[0].arguments == '{"a": "<PERSON_1>", "b": "<PERSON_2>"}'
 
 
 def test_names_are_found_by_the_detector_with_nothing_around_them(detector: BuiltDetector) -> None:

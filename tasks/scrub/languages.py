@@ -104,7 +104,8 @@ def is_prose(words: Sequence[str], code: str) -> bool:
     small = [word for word in words if word.islower()]
     if not (common := common_words(code)):
         return 2 * len(small) > len(words)
-    return PROSE * sum(word.casefold() in common for word in words) >= len(words)
+    said = sum(word.casefold() in common and len(word) > 1 for word in words)
+    return said > 1 and PROSE * said >= len(words)
 
 
 def is_common(words: Sequence[str], covered: Collection[str]) -> bool:

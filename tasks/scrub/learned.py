@@ -31,6 +31,19 @@ SURE_OF_WORD = 0.93
 LEAST_DIGITS = 6
 JOINT = re.compile(r"[ .\-/_#']?")
 SHORT = 3
+# What joins the words of a handle.
+HANDLE_MARKS = ("", ".", "_", "-")
+HANDLE = re.compile(r"@?[^\W_]+(?:[._-][^\W_]+)+")
+# What an address or a company's name begins with, which the detector may leave out.
+LEADS = {
+    "LOCATION": re.compile(
+        r"(?<!\w)(?:apt|apartment|suite|ste|unit|flat|floor|room|bldg|building|p\.? ?o\.? box"
+        r"|box|lot|(?:the )?corner of|etage|piso|apto|apartado|postfach|casella postale)[.:]? ?\Z",
+        re.IGNORECASE,
+    ),
+    "ORGANIZATION": re.compile(r"(?<!\w)(?:The|Die|Der|Das|La|Le|Les|El|Los|Las|Il|De|Het) \Z"),
+}
+LONGEST_LEAD = 18
 # A field of JSON, SQL, YAML or an assignment before a value: its name says what the value is.
 FIELD = re.compile(r"(?:[\"']\s{0,2}:|=|^[ \t-]*[a-z][\w.-]{0,40}:)\s{0,4}[\"']?\Z", re.MULTILINE)
 CAMEL = re.compile(r"[A-Z]?[a-z]+(?:[A-Z][a-z]+)+|[A-Z]+(?:[_-][A-Z0-9]+)+")
@@ -42,7 +55,7 @@ ROW = re.compile(r"[^\s](?:[^\n\t ]| (?! ))*")
 WORD = re.compile(r"[^\W\d_]+")
 NOT_NUMBERS = re.compile(
     r"v?\d+(?:\.\d+){1,4}|(?:19|20)\d\d[-./]\d\d?[-./]\d\d?|\d\d?:\d\d(?::\d\d)?|[\d,]+\.\d{1,2}"
-    r"|[1-9]\d{0,2}(?:[, ]\d{3})+|[1-9]\d*0{3,}|(?=\d*[a-f])[0-9a-f]{7,}"
+    r"|[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d*0{3,}|(?=\d*[a-f])[0-9a-f]{7,}"
 )
 CODE = re.compile(r"[(){};=<>\[\]]|\w\.\w+\.|::")
 
@@ -59,8 +72,10 @@ def values(found: Sequence[Finding], text: str) -> Iterator[Finding]:
     for run in runs:
         for whole in _pieces(_joined(run), text):
             others = [one.entity for one in run]
+            if HANDLE.fullmatch(text, whole.start, whole.end):
+                others.append("USERNAME")
             if (value := _in_form(whole, others, text)) is not None:
-                yield value
+                yield _with_lead(value, text)
             elif _is_postcode(whole, places, text):
                 start, end = trimmed(whole, text)
                 yield replace(whole, start=start, end=end, entity="LOCATION")
@@ -88,7 +103,7 @@ def _is_next(before: Finding, after: Finding, text: str) -> bool:
     if {before.entity, after.entity} <= NUMBERS:
         return all(any(map(str.isdigit, piece)) for piece in pieces)
     if {before.entity, after.entity} <= NAMES:
-        return not gap or (gap == " " and any(_is_small(piece) for piece in pieces))
+        return gap in HANDLE_MARKS or (gap == " " and any(_is_small(piece) for piece in pieces))
     return not gap
 
 
@@ -126,6 +141,15 @@ def _is_plain(token: str) -> bool:
     return token.strip(".,:;!?").isascii() and token.strip(".,:;!?").isalpha() and token.islower()
 
 
+def _with_lead(value: Finding, text: str) -> Finding:
+    """The value with the words before it that are a part of it."""
+    lead = LEADS.get(value.entity)
+    before = text[max(value.start - LONGEST_LEAD, 0) : value.start]
+    if lead is None or (match := lead.search(before)) is None:
+        return value
+    return replace(value, start=value.start - len(before) + match.start())
+
+
 def _in_form(found: Finding, others: Iterable[str], text: str) -> Finding | None:
     start, end = trimmed(found, text)
     if found.entity in ("USERNAME", "SECRET") and CAMEL.fullmatch(text, start, end):
@@ -136,7 +160,8 @@ def _in_form(found: Finding, others: Iterable[str], text: str) -> Finding | None
         if (value := formed(replace(found, entity=entity), text)) is not None:
             return value
     if start < end and found.score >= SURE and _may_be(found, text, start, end):
-        return replace(found, start=start, end=end)
+        entity = "USERNAME" if "_" in text[start:end] and found.entity in NAMES else found.entity
+        return replace(found, start=start, end=end, entity=entity)
     return None
 
 
@@ -156,9 +181,9 @@ def _may_be(found: Finding, text: str, start: int, end: int) -> bool:
             and not is_part_of_token(text, start, end)
             and not is_code(text, start, end)
         )
-    if found.entity == "USERNAME":
+    if "_" in value and found.entity in NAMES:
         line = text[text.rfind("\n", 0, start) + 1 : start] + text[end:].partition("\n")[0]
-        return "_" in value and not CODE.search(line) and not is_part_of_token(text, start, end)
+        return not CODE.search(line) and not re.match(r"[\w(./\\-]", text[end : end + 1])
     if found.entity == "PERSON" and found.score >= SURE_OF_WORD:
         words = [word.casefold() for word in WORD.findall(value)]
         return len(words) == 1 and common_words().get(words[0]) is True
