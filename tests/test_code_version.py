@@ -227,10 +227,8 @@ def test_a_changed_recogniser_finds_its_old_result_no_more(tmp_path: Path) -> No
         return out.read_text(encoding="utf-8")
 
     assert "BADGE-4711" in scrubbed("before.jsonl")
-    network = project / "tasks/scrub/recognizers/network.py"
-    source = network.read_text(encoding="utf-8")
-    fours = 'Pattern("fours", '
-    assert fours in source
-    badge = f'Pattern("badge", r"BADGE-\\d+", 0.9), {fours}'
-    network.write_text(source.replace(fours, badge), encoding="utf-8")
+    references = project / "tasks/scrub/recognizers/references.py"
+    source = references.read_text(encoding="utf-8")
+    assert '"udid",' in source
+    references.write_text(source.replace('"udid",', '"udid", "badge",'), encoding="utf-8")
     assert "BADGE-4711" not in scrubbed("after.jsonl")

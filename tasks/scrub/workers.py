@@ -33,6 +33,9 @@ BATCH_CHARACTERS = 40_000
 # Texts whose findings are remembered: people repeat themselves.
 REMEMBERED = 100_000
 
+# A text with something for every recogniser, in a language that has to be looked at.
+EVERYTHING = "Zażółć gęślą jaźń, Anna: anna@example.org, 030 901820, card 4111 1111 1111 1111"
+
 # Findings, or the rule that the text broke.
 Outcome: TypeAlias = list[Finding] | str
 
@@ -247,12 +250,13 @@ def dask_client(settings: WorkerSettings) -> Iterator[Any]:
 
 
 def start(policy: str, detector: Path | None) -> None:
-    """One thread a worker: the processes share the cores."""
+    """One thread a worker: the processes share the cores. What a search loads when it first needs
+    it is loaded here, where no time limit runs."""
     import torch
 
     torch.set_num_threads(1)
     keep_memory()
-    finder(policy, detector)
+    finder(policy, detector).find([EVERYTHING])
 
 
 @cache

@@ -106,10 +106,12 @@ def is_card(text: str, start: int, end: int) -> bool:
     digits = digits_of(value)
     if not _BRANDS.fullmatch(digits) or not checksums.luhn(digits):
         return False
-    if is_in_formula(text, start, end) or re.match(r"\.\d", text[end : end + 2]):
+    if re.match(r"\.\d", text[end : end + 2]):
         return False
-    if announcing.is_near("CREDIT_CARD", text, start, end):
+    if announcing.is_near("CREDIT_CARD", text, start, end):  # also in code: card=4111...
         return True
+    if is_in_formula(text, start, end):
+        return False
     if re.search(r"\s\s|\n", value) or is_among_numbers(text, start, end):
         return False
     groups = [len(group) for group in re.findall(r"\d+", value)]
