@@ -191,7 +191,8 @@ class Scrubbing:
             self.result.scores[min(9, int(10 * one.score))] += 1
             value = normalised(searched_text[one.start : one.end])
             self._known.setdefault(value, one.entity)
-        if kind in ("text", "labelled") and (code := language_of(text, self._policy.covered)):
+        covered = self._policy.covered  # none where names are not looked for at all
+        if kind in ("text", "labelled") and covered and (code := language_of(text, covered)):
             if self._policy.uncovered == "quarantine":
                 raise RowRejected(f"scrub: in a language that is not covered ({code})")
             self.result.uncovered[code] += 1

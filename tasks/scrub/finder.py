@@ -89,7 +89,7 @@ class Finder:
         """What the detector or a language's model finds in each text; nothing in one of a language
         that neither knows."""
         knows: dict[int, Any] = {}
-        for number, text in enumerate(texts):
+        for number, text in enumerate(texts if self._default else ()):
             code = language_of(text, self._taught)
             if model := self._models.get(code) or (None if code else self._default):
                 knows[number] = model

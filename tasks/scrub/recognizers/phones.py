@@ -49,6 +49,17 @@ class AnyPhoneRecognizer(ContextPatternRecognizer):
         return [RecognizerResult(self.ENTITY, *span, self.SCORE) for span in spans if span]
 
 
+class NamesOfDigits:
+    """A gate: several words of a text are the names of digits. An expression with all of these
+    names would be tried at every letter."""
+
+    LEAST = 5
+
+    def search(self, text: str, /) -> object | None:
+        words = text.casefold().replace("-", " ").replace(",", " ").split()
+        return sum(map(DIGIT_NAMES.__contains__, words)) >= self.LEAST or None
+
+
 class SpelledPhoneRecognizer(AnyPhoneRecognizer):
     """Telephone numbers of which the digits are written as words, in seven languages."""
 
@@ -56,7 +67,7 @@ class SpelledPhoneRecognizer(AnyPhoneRecognizer):
     PATTERNS = (
         Pattern("words", rf"(?<!\w)(?:{_DIGIT})(?:[ ,-]{{1,2}}(?:{_DIGIT})(?!\w)){{6,14}}", 0.85),
     )
-    gate = re.compile(rf"(?:{_DIGIT})[ ,-]{{1,2}}(?:{_DIGIT})[ ,-]", re.IGNORECASE)
+    gate = NamesOfDigits()
 
 
 def telephone_in(text: str, start: int, end: int) -> tuple[int, int] | None:
