@@ -1,5 +1,6 @@
 """Each recogniser finds what it is for, leaves alone what only looks like it, and stays quick."""
 
+import re
 import time
 from typing import Any
 

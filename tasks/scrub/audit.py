@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from data_contracts.errors import DataError, RowRejected
 from data_contracts.findings import Finding, LabelledText
 from data_contracts.policy import ScrubPolicy
+from data_contracts.records import Record
 from tasks.ingest import Listing
 from tasks.scrub.engine import Find, is_covered
 from tasks.scrub.synthetic.sentences import SLOT, fill, templates
@@ -181,7 +182,7 @@ def changed_by(searched: Sequence[tuple[str, list[Finding]]]) -> Changed:
 def most_replaced(listing: Listing, search: Search, settings: AuditSettings) -> dict[str, Replaced]:
     """{entity: its most frequent strings, with counts} in a sample of the records: personal data,
     to be shown to whoever asks and kept nowhere."""
-    texts = messages(listing, settings)
+    texts = [one.content for record in sampled(listing, settings) for one in record.messages]
     found = search.ask(texts)
     found.wait()
     counts: dict[str, Counter[str]] = {}
@@ -212,18 +213,20 @@ def require(audited: Audit | None, settings: AuditSettings) -> None:
 def messages(listing: Listing, settings: AuditSettings) -> list[str]:
     """A message of each of a seeded sample of the records that can be read."""
     draw = random.Random(settings.seed)
+    records = sampled(listing, settings)
+    return [draw.choice(record.messages).content for record in records if record.messages]
+
+
+def sampled(listing: Listing, settings: AuditSettings) -> Iterator[Record]:
+    """A seeded sample of the records that can be read."""
     count = min(settings.records, listing.rows_in)
-    wanted = set(draw.sample(range(listing.rows_in), count))
-    chosen = []
+    wanted = set(random.Random(settings.seed).sample(range(listing.rows_in), count))
     for number, (file, row) in enumerate(listing.rows()):
         if number in wanted:
             try:
-                record = row.parse(file.name)
+                yield row.parse(file.name)
             except RowRejected:
                 continue
-            if record.messages:
-                chosen.append(draw.choice(record.messages).content)
-    return chosen
 
 
 def plant(texts: list[str], policy: ScrubPolicy, settings: AuditSettings) -> Iterator[LabelledText]:
