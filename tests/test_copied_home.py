@@ -27,7 +27,7 @@ class Made:
         whole = self.settings.read_text()
         # Compiled layers take minutes where many tests share two cores.
         whole = whole.replace("max_steps: 40", "max_steps: 40\n  compile: false")
-        self.settings.write_text(whole.replace("max_steps: 40", "max_steps: 2"))
+        self.settings.write_text(whole.replace("max_steps: 40", "max_steps: 8"))
         self.retrain()
         self.settings.write_text(whole)
         self.report = self.retrain()

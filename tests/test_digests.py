@@ -100,7 +100,7 @@ def test_no_number_is_recovered_from_a_scrub_or_what_it_keeps(
     (out / "said.json").write_text(done.stdout)
     report = json.loads(done.stdout)
     assert report["account"]["quarantined"] >= 6
-    assert report["account"]["duplicates"] >= 10
+    assert report["account"]["rows_out"] >= 30, "rows that repeat others are kept"
     assert len(list((home / "cache" / "scrub").glob("*.parquet"))) == 13
     assert attack.recovered_from(out, home) == {}
     assert attack.recovered((done.stdout + done.stderr).encode()) == set()
@@ -224,7 +224,7 @@ def test_ordinary_names_of_files_stay(tmp_path: Path) -> None:
     find = Scrubber(load_policy(str(PATTERNS)), None)
     for name in [*names, "replay-old-1234567890123456/part-00000.parquet"]:
         assert scrub_file_name(name, find.find, find.policy, None) == name
-    hour = scrub_file_name("4155552671.jsonl", find.find, find.policy, None)
+    hour = scrub_file_name("415-555-2671.jsonl", find.find, find.policy, None)
     assert hour == "<PHONE_NUMBER_1>.jsonl"
 
 
