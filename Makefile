@@ -25,7 +25,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The learned detector of personal data, trained once (3 minutes or so); demo and scrub find it.
+# The learned detector of personal data, trained once (6 minutes or so); demo and scrub find it.
 detector: $(STAMP)
 	$(BIN)/evergreen detector
 

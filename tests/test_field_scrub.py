@@ -17,7 +17,7 @@ from data_contracts.workspace import Workspace
 from tasks.scrub.detector import DetectorSettings, built
 from tasks.scrub.engine import Scrubber
 
-CASES = Path(__file__).parent / "data" / "field_cases"
+CASES = Path(__file__).parent / "data" / "scrub_cases"
 # What no pattern can know: names, towns, and how a street is called in another script.
 NEEDS_DETECTOR = {"ad4", "ad5", "ad6", "tooljson", "html", "esc", "plate"}
 
