@@ -48,6 +48,8 @@ def said(text: str, *pieces: tuple[str, str] | tuple[str, str, float]) -> list[F
         ("it costs $7769593503", [("7769593503", "ID_NUMBER", 0.99)], []),
         ('{"id": 842525613, "n": 2}', [("842525613", "ID_NUMBER", 0.99)], []),
         ("request_id=842525613", [("842525613", "ID_NUMBER", 0.99)], []),
+        ("sum:\n  9490645\n+ 8624936", [("9490645", "PHONE_NUMBER", 0.99)], []),
+        ("304851044 - 249864463 is", [("304851044 - 249864463", "ID_NUMBER", 0.99)], []),
         ("9490645\n8624936", [("9490645\n8624936", "ID_NUMBER", 0.5)], []),
         # Nor are identifiers anybody's name or secret.
         ("see maxResults there", [("maxResults", "SECRET", 0.99)], []),

@@ -15,9 +15,11 @@ from data_contracts.findings import Finding
 from tasks.scrub.forms import formed, parts, trimmed
 from tasks.scrub.recognizers.name_form import common_words
 from tasks.scrub.recognizers.surroundings import (
+    holds_operator,
     is_among_numbers,
     is_amount,
     is_code,
+    is_in_column,
     is_in_formula,
     is_part_of_token,
     is_timestamp,
@@ -176,7 +178,9 @@ def _may_be(found: Finding, text: str, start: int, end: int) -> bool:
             and not NOT_NUMBERS.fullmatch(value)
             and not is_in_formula(text, start, end)
             and not is_amount(text, start, end)
+            and not holds_operator(value)
             and not is_among_numbers(text, start, end)
+            and not (value.isdigit() and is_in_column(text, start, end))
             and not is_timestamp(text, end)
             and not is_part_of_token(text, start, end)
             and not is_code(text, start, end)

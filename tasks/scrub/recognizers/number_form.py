@@ -7,6 +7,7 @@ from tasks.scrub.recognizers import announcing
 from tasks.scrub.recognizers.checked_ids import is_checked
 from tasks.scrub.recognizers.money import IBAN_LENGTHS, digits_of
 from tasks.scrub.recognizers.surroundings import (
+    holds_operator,
     is_among_numbers,
     is_amount,
     is_code,
@@ -52,7 +53,7 @@ def is_identifier_number(text: str, start: int, end: int, entity: str, least_dig
     digits = sum(map(str.isdigit, value))
     if not digits or _DATE.fullmatch(value) or _UUID.fullmatch(value):
         return False
-    if numbers_rows(text, start):
+    if numbers_rows(text, start) or holds_operator(value):
         return False
     if is_checked(value, announced=False):
         return True

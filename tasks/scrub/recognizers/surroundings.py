@@ -34,6 +34,8 @@ _UNIT_AFTER = re.compile(
     r"|million\w*|billion\w*|thousand|Mio|Mrd|kcal|cal|kWh|Wh|mAh|rpm|ppm|sq)\b)"
 )
 _NUMBER_BESIDE = re.compile(r"[-+]?\d[\d.,:/-]*[%a-z]{0,2}")
+_OPERATION = re.compile(r"\d\s[-+*/\u00d7\u00f7=\u2212]\s\d")
+_COLUMN = re.compile(r"[ \t|+\-*=]{0,12}\d[\d.,]*[ \t|]{0,12}")
 _CODE_BEFORE = re.compile(
     r"(?:[\w)\]]\.|->|::|\$|[\w\])]\(|</?|\w\[|\b(?:def|class|import|const|let|var|struct|enum"
     r"|namespace|typedef|extends|implements)\s)\Z"
@@ -91,6 +93,23 @@ def is_among_numbers(text: str, start: int, end: int) -> bool:
         and text[end : end + 12].lstrip(" ")[:1] == "|"
         and re.fullmatch(r"[\d\s]+", text[start:end]) is not None
     )
+
+
+def holds_operator(value: str) -> bool:
+    """Whether an operator of arithmetic stands between two numbers, with spaces about it."""
+    return _OPERATION.search(value) is not None
+
+
+def is_in_column(text: str, start: int, end: int) -> bool:
+    """Whether a number stands alone in its line, and another in the line above or below."""
+    first = text.rfind("\n", 0, start) + 1
+    after = text.find("\n", end)
+    last = len(text) if after < 0 else after
+    if not _COLUMN.fullmatch(text, first, last):
+        return False
+    above = text[max(text.rfind("\n", 0, max(first - 1, 0)) + 1, first - 40) : max(first - 1, 0)]
+    below = text[last + 1 : last + 40].partition("\n")[0]
+    return any(_COLUMN.fullmatch(line) for line in (above, below))
 
 
 def _line_before(text: str, start: int) -> str:
