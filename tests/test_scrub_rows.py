@@ -87,7 +87,14 @@ def test_an_id_that_is_a_code_stays(tmp_path: Path, workspace: Workspace, identi
 
 
 @pytest.mark.parametrize(
-    "identifier", ["ada@example.com", "+44 20 7946 0958", "DE89 3704 0044 0532 0130 00"]
+    "identifier",
+    [
+        "ada@example.com",
+        "+44 20 7946 0958",
+        "DE89 3704 0044 0532 0130 00",
+        "00:1B:44:11:3A:B7",
+        "536-22-8727",
+    ],
 )
 def test_an_id_that_is_personal_data_goes_and_is_counted(
     tmp_path: Path, workspace: Workspace, identifier: str
@@ -96,6 +103,17 @@ def test_an_id_that_is_personal_data_goes_and_is_counted(
     (record,) = made.snapshot.records()
     assert record.id.startswith("row~")
     assert made.report.ids_replaced == 1
+
+
+def test_an_id_that_holds_what_its_conversation_holds_goes(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    said = "mine is 536-22-8727, write to ada@example.com"
+    rows = [chat(one, said) for one in ("q-mine is 536-22-8727", "7:ada_example.com", "x-536")]
+    made = scrub(listed(tmp_path, rows), job(workspace))
+    assert [one.id.startswith("row~") for one in made.snapshot.records()] == [True]
+    clean = cleaned(listed(tmp_path, rows), job(workspace), distinct=False)
+    assert [one.startswith("row~") for one in ids_of(clean)] == [True, True, False]
 
 
 # -- how much is changed --------------------------------------------------------------

@@ -1,7 +1,8 @@
 """The scrub of one conversation: what was found in its texts is replaced, consistently."""
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import count
@@ -19,6 +20,7 @@ from tasks.scrub.file_names import scrub_file_name, texts_of_name
 from tasks.scrub.json_text import JsonText, Value, within
 from tasks.scrub.languages import language_of
 from tasks.scrub.mentions import Mentions
+from tasks.scrub.recognizers.checked_ids import is_checked
 from tasks.scrub.replace import Replacer, normalised, secret_key
 from tasks.scrub.texts import (
     Kind,
@@ -36,7 +38,13 @@ ID_DIGITS = 16
 # What an id that is replaced begins with.
 ANOTHER = "row~"
 # What makes an id personal data: kinds whose form leaves little doubt.
-CERTAIN = ("EMAIL_ADDRESS", "PHONE_NUMBER", "IBAN_CODE", "CREDIT_CARD", "US_SSN", "SECRET")
+CERTAIN = (
+    "EMAIL_ADDRESS", "PHONE_NUMBER", "IBAN_CODE", "CREDIT_CARD", "US_SSN", "SECRET", "MAC_ADDRESS",
+    "CRYPTO",
+)  # fmt: skip
+# Characters of a value that is looked for in an id.
+LEAST_IN_ID = 5
+NOT_WORDS = re.compile(r"[\W_]+")
 
 # The findings of a text; raises RowRejected if it could not be searched.
 Find = Callable[[str], list[Finding]]
@@ -133,7 +141,7 @@ class Scrubbing:
         self._find, self._policy = cache(find), policy
         self._texts = texts_of(record)
         self._replacer = Replacer(policy, [text for _, text in self._texts], key)
-        self._known: dict[str, str] = {}
+        self.known: dict[str, str] = {}
         self._call_ids: dict[str, str] = {}
         self._taken = {text for kind, text in self._texts if kind == "call id"}
         self._numbers = count(1)
@@ -190,7 +198,7 @@ class Scrubbing:
             self.result.findings[one.entity] += 1
             self.result.scores[min(9, int(10 * one.score))] += 1
             value = normalised(searched_text[one.start : one.end])
-            self._known.setdefault(value, one.entity)
+            self.known.setdefault(value, one.entity)
         covered = self._policy.covered  # none where names are not looked for at all
         if kind in ("text", "labelled") and covered and (code := language_of(text, covered)):
             if self._policy.uncovered == "quarantine":
@@ -204,11 +212,11 @@ class Scrubbing:
             )
         found = self._found(kind, text)
         if kind == "call id":
-            return self._call_id(text) if found or normalised(text) in self._known else text
+            return self._call_id(text) if found or normalised(text) in self.known else text
         return self._without(text, found, whole=kind in ("name", "function name"))
 
     def _without(self, text: str, found: Sequence[Finding], *, whole: bool) -> str:
-        entity = self._known.get(normalised(text)) if whole else None
+        entity = self.known.get(normalised(text)) if whole else None
         if entity is not None:
             found = [Finding(0, len(text), entity)]
         return self._replacer.replace(text, found)
@@ -257,7 +265,7 @@ def scrub_record(
         )
     source = scrub_file_name(record.source, find, policy, key)
     clean = clean.model_copy(update={"source": source, "served": served})
-    identifier = _safe_id(record, clean, find)
+    identifier = _safe_id(record, clean, find, scrubbing.known)
     scrubbing.result.ids["replaced"] += identifier.startswith(ANOTHER)
     return clean.model_copy(update={"id": identifier}), scrubbing.result
 
@@ -288,21 +296,41 @@ def _safe_name(name: str | None, find: Find, policy: ScrubPolicy, key: bytes | N
     return name and Replacer(policy, [name], key).replace(name, find(name))
 
 
-def _safe_id(record: Record, clean: Record, find: Find) -> str:
-    """The record's id, unless it is personal data itself: then one made of what is left.
+def _safe_id(record: Record, clean: Record, find: Find, known: Iterable[str]) -> str:
+    """The record's id, unless it is personal data itself or holds some of its conversation's: then
+    one made of what is left.
 
     That is scrubbed text alone, so nobody can try texts until one gives this id. What only a
     detector believes of an id, or what is digits alone, is no reason: ids are codes.
     """
     own = _own_id(record)
-    if not own or (not _is_uuid(own) and any(_is_certain(one, own) for one in find(own))):
+    if not own or (
+        not _is_uuid(own)
+        and (_holds(own, known) or any(_is_certain(one, own) for one in find(own)))
+    ):
         return f"{ANOTHER}{digest_json([clean.created_at, clean.content_digest])[:ID_DIGITS]}"
     return own if own == record.id else f"{clean.source}:{own}"
 
 
 def _is_certain(found: Finding, identifier: str) -> bool:
     value = identifier[found.start : found.end]
+    if found.entity == "ID_NUMBER":
+        return not value.isalnum() and is_checked(value, announced=False)
     return found.entity in CERTAIN and any(not sign.isdigit() for sign in value)
+
+
+def _holds(identifier: str, known: Iterable[str]) -> bool:
+    """Whether a value that was found in the conversation stands in its id, as whole words."""
+    words = f" {_words(identifier)} "
+    return any(
+        len(value) >= LEAST_IN_ID and f" {_words(value)} " in words
+        for value in known
+        if any(map(str.isalnum, value))
+    )
+
+
+def _words(text: str) -> str:
+    return " ".join(NOT_WORDS.sub(" ", normalised(text)).split())
 
 
 def _own_id(record: Record) -> str:
