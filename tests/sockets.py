@@ -1,7 +1,8 @@
 """What processes of a test listen on, found among all sockets of this machine.
 
 Whatever a test starts inherits a variable of its own, by which it is known even where its parent
-has gone; sockets of other people's processes do not count.
+has gone. A server inherits next to nothing, but knows its home. Sockets of others do not
+count.
 """
 
 import os
@@ -9,6 +10,7 @@ import threading
 import uuid
 from contextlib import suppress
 from ipaddress import ip_address
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -18,10 +20,11 @@ MARK = "SOCKETS_OF_TESTS"
 
 
 class Listening:
-    """Addresses on which processes with this mark listen while the block runs."""
+    """Addresses on which processes with this mark, or of this home, listen while the block runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: Path | None = None) -> None:
         self.mark = uuid.uuid4().hex
+        self.home = home
         self.seen: dict[str, str] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -49,9 +52,16 @@ class Listening:
                 continue
             with suppress(psutil.Error):  # it ended just now
                 process = psutil.Process(one.pid)
-                if process.environ().get(MARK) == self.mark:
+                if self._is_ours(process.environ()):
                     found[address_of(one)] = " ".join(process.cmdline())
         return found
+
+    def _is_ours(self, environment: dict[str, str]) -> bool:
+        if environment.get(MARK) == self.mark:
+            return True
+        return self.home is not None and any(
+            str(self.home) in value for value in environment.values()
+        )
 
     @property
     def beyond_loopback(self) -> dict[str, str]:

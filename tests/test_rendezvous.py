@@ -157,7 +157,7 @@ def test_a_retrain_listens_on_loopback_alone(tiny_model: Path, tmp_path: Path) -
     settings = tiny_settings(
         tmp_path, tiny_model, data={"sources": [str(data)]}, scrub={"workers": {"count": 2}}
     )
-    with Listening() as found:
+    with Listening(tmp_path / "home") as found:
         done = evergreen(
             "retrain", "--config", settings, home=tmp_path / "home", timeout=900, PREFECT_API_URL=""
         )
