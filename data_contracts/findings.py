@@ -13,6 +13,10 @@ class Finding:
     entity: str
     score: float = 1.0
 
+    def overlaps(self, start: int, end: int) -> bool:
+        """Whether it shares a character with [start, end)."""
+        return self.start < end and start < self.end
+
 
 @dataclass(frozen=True)
 class LabelledText:

@@ -91,9 +91,7 @@ def example(tokenizer: Tokenizer, labelled: LabelledText) -> Example:
     cases = [0, *casing(labelled.text, encoding.offsets[:WINDOW]), 0]
     targets = [0]
     for start, end in encoding.offsets[:WINDOW]:
-        entity = next(
-            (one.entity for one in labelled.labels if one.start < end and start < one.end), None
-        )
+        entity = next((one.entity for one in labelled.labels if one.overlaps(start, end)), None)
         if entity is None:
             targets.append(0)
         else:

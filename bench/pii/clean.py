@@ -3,12 +3,12 @@
     python -m bench.pii.clean [--rows 2000] [--kinds logs,sql] [--peers stock,spaCy]
                               [--examples 10] [--no-detector] [--policy FILE] [--seed 2026]
 
-Kinds are in `bench.pii.kinds`: generated, or real files of installed packages. Texts of real files
-in which a strict pattern sees anything that may point at a person (an e-mail or web address, an
-author, a citation, initials, an IP address) are left out. Measured of each kind: rows that change,
-and the shares of characters, words and numbers that are replaced; of arithmetic the rows whose
-final result stays. Names of the invented people of word problems count neither as kept nor as
-lost. `--examples` shows what is replaced most often. The last line is one JSON object.
+`bench.pii.kinds` generates the texts or takes them from files of installed packages. It leaves out
+a text from a file if a strict pattern finds anything in it that may point at a person: an e-mail or
+web address, an author, a citation, initials, an IP address. For each kind the benchmark reports how
+many rows change and the shares of characters, words and numbers that are replaced; for arithmetic
+also how many final results stay. Names of the invented people in word problems do not count.
+`--examples` shows the most frequently replaced strings. The last line is one JSON object.
 """
 
 import argparse

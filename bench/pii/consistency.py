@@ -1,9 +1,8 @@
-"""Whether a name that is replaced once is replaced wherever the conversation has it again.
+"""Whether a name that is replaced once is replaced at its every mention in the conversation.
 
-A mention is a whole word or words in any case, also with 's: the whole name, or one word of it
-that is a name for itself. Words that people also write small, forty times or more in all the
-conversations ("will", "may", "rose"), are only mentions where they have a capital letter that does
-not begin a sentence.
+A mention is the whole name, or one word of it that is itself a name: whole words, in any case, also
+with 's. A word that the conversations write in small letters forty times or more ("will", "may",
+"rose") is a mention only with a capital letter within a sentence.
 """
 
 import random

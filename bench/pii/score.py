@@ -104,7 +104,7 @@ def share(part: int, whole: int) -> float | None:
 
 
 def _touch(one: Finding, other: Finding) -> bool:
-    return one.start < other.end and other.start < one.end
+    return one.overlaps(other.start, other.end)
 
 
 def _places(spans: Sequence[Finding]) -> set[int]:

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from flows.settings import Settings
     from tasks.ingest import Listing
     from tasks.preview import Preview
-    from tasks.scrub import BuiltDetector, Job, ScrubSettings
+    from tasks.scrub import BuiltDetector, Job, ScrubReport, ScrubSettings
 
-# Rows of which --show-replaced tells what is replaced most.
+# Rows that --show-replaced samples.
 SAMPLE = 400
 
 PolicyOption = Annotated[
@@ -79,10 +79,10 @@ def scrub(
     from flows.settings import load_settings
     from tasks.ingest import IngestSettings, Source, ingest
     from tasks.scrub.audit import require
-    from tasks.scrub.report import KINDS, tables
+    from tasks.scrub.report import KINDS
     from tasks.scrub.report import as_json as report_json
     from tasks.scrub.report import write as write_report
-    from tasks.scrub.stage import Job, cleaned
+    from tasks.scrub.stage import cleaned
 
     if show_replaced and as_json:
         raise ConfigError(
@@ -101,9 +101,7 @@ def scrub(
     key = home_key(workspace, ROWS)
     listing = ingest(IngestSettings(sources=(Source(path=source),)), key)
     with progress(quiet=as_json) as bar:
-        detector = learned(bar, rules, settings, workspace)
-        line = bar.add_task("scrubbing", total=listing.rows_in)
-        job = Job(rules, detector, settings, workspace, partial(advance, bar, line), show_note)
+        job = scrub_job(bar, rules, settings, workspace, listing.rows_in)
         clean = cleaned(listing, job, distinct=False)
         write_rows(clean.tables(), output)
     found = clean.report()
@@ -114,14 +112,32 @@ def scrub(
         quarantined = [row.model_dump(exclude={"digest"}) for row in clean.quarantined()]
         show_json(report_json(found) | {"output": str(output), "rows": quarantined})
     else:
-        console.print(f"{found.account} -> {output}")
-        for title, rows in tables(found).items():
-            show_table(title, rows)
-        if found.audit is not None:
-            console.print(f"{found.audit}")
+        show_scrub(found, output)
     if show_replaced:
         show_most_replaced(listing, job)
     require(found.audit, settings.audit)
+
+
+def scrub_job(
+    bar: Progress, policy: "ScrubPolicy", settings: "ScrubSettings", workspace: Workspace, rows: int
+) -> "Job":
+    """How to scrub so many rows, with their progress in the bar."""
+    from tasks.scrub.stage import Job
+
+    detector = learned(bar, policy, settings, workspace)
+    line = bar.add_task("scrubbing", total=rows)
+    return Job(policy, detector, settings, workspace, partial(advance, bar, line), show_note)
+
+
+def show_scrub(report: "ScrubReport", output: Path) -> None:
+    """The account, the tables of what was found, and the audit."""
+    from tasks.scrub.report import tables
+
+    console.print(f"{report.account} -> {output}")
+    for title, rows in tables(report).items():
+        show_table(title, rows)
+    if report.audit is not None:
+        console.print(f"{report.audit}")
 
 
 def show_most_replaced(listing: "Listing", job: "Job") -> None:

@@ -65,7 +65,7 @@ def show_error(message: str) -> None:
 
 
 def show_note(message: str) -> None:
-    """What is worth knowing and no error: one line on standard error."""
+    """One line of information on standard error."""
     print(f"note: {one_line(message)}", file=sys.stderr)
 
 

@@ -34,13 +34,11 @@ class Crossing:
         places: for each character of `text`, the index of its message and its place in the
             message's view; None for a space put between two pieces.
         views: the messages as `view` reads them, by index.
-        kind: "split", as it is of the views that this one goes with.
     """
 
     text: str
     places: tuple[tuple[int, int] | None, ...]
     views: dict[int, View]
-    kind: str = "split"
 
     def findings(self, found: Finding) -> list[tuple[int, Finding]]:
         """The parts of a finding, by message; none if it lies in one message alone.

@@ -1,5 +1,5 @@
-"""The audit: invented personal data is planted into real records, and what survives is counted;
-so is how much of the records themselves is replaced.
+"""The audit: plants invented personal data into real records, and counts how much of it survives
+and how much of the records themselves is replaced.
 
 Names, places and sentences are ones that the detector was never trained on
 (`tasks.scrub.synthetic`), each once in a record of the user's own, so that what is around it is
@@ -9,7 +9,7 @@ what the scrub really meets.
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,9 +29,9 @@ CARRIERS = ("here you go: {{%s}}", "{{%s}}", "it was {{%s}}, I think", "ok so {{
 BREAK = re.compile(r"(?<=[.!?\n])\s+")
 # Words and numbers, `1,234.5` and `don't` being one each.
 TOKEN = re.compile(r"\d+(?:[.,]\d+)*(?!\w)|\w+(?:['\u2019]\w+)?")
-# So many words or numbers are needed to speak of a share of them.
+# With fewer words or numbers, a share of them says too little to reject a scrub.
 ENOUGH = 200
-# Of each entity, the strings that are shown on request.
+# How many strings of each entity `most_replaced` lists.
 SHOWN = 20
 
 Replaced: TypeAlias = list[tuple[str, int]]
@@ -81,9 +81,10 @@ class Changed(BaseModel):
 
     @property
     def share(self) -> float:
-        """Of words, or of numbers where there are as many as words of a message or two."""
+        """The larger share; words or numbers count only if there are ENOUGH of them."""
+        words = self.share_of_words if self.words >= ENOUGH else 0.0
         numbers = self.share_of_numbers if self.numbers >= ENOUGH else 0.0
-        return max(self.share_of_words if self.words >= ENOUGH else 0.0, numbers)
+        return max(words, numbers)
 
     def __str__(self) -> str:
         return (
@@ -154,12 +155,12 @@ def audit(listing: Listing, search: Search, settings: AuditSettings) -> Audit | 
         records=len(planted),
         planted=dict(counts),
         replaced=dict(replaced),
-        changed=changed_by(list(searchable(texts, found))),
+        changed=changed_by(searchable(texts, found)),
     )
 
 
-def searchable(texts: Sequence[str], find: Find) -> Iterator[tuple[str, list[Finding]]]:
-    """(text, its findings) of those that can be searched."""
+def searchable(texts: Iterable[str], find: Find) -> Iterator[tuple[str, list[Finding]]]:
+    """(text, its findings) for each text that can be searched."""
     for text in texts:
         try:
             yield text, find(text)
@@ -167,14 +168,14 @@ def searchable(texts: Sequence[str], find: Find) -> Iterator[tuple[str, list[Fin
             continue
 
 
-def changed_by(searched: Sequence[tuple[str, list[Finding]]]) -> Changed:
-    """What the findings of texts replace, in words (with a letter) and numbers."""
+def changed_by(searched: Iterable[tuple[str, list[Finding]]]) -> Changed:
+    """Counts the words and numbers that the findings of texts replace."""
     counts = Counter[str]()
     for text, found in searched:
         for token in TOKEN.finditer(text):
             kind = "numbers" if token[0][0].isdigit() and token[0][-1].isdigit() else "words"
             counts[kind] += 1
-            if any(one.start < token.end() and token.start() < one.end for one in found):
+            if any(one.overlaps(*token.span()) for one in found):
                 counts[f"{kind}_replaced"] += 1
     return Changed.model_validate(counts)
 
@@ -193,7 +194,8 @@ def most_replaced(listing: Listing, search: Search, settings: AuditSettings) -> 
 
 
 def require(audited: Audit | None, settings: AuditSettings) -> None:
-    """Raises DataError: more of what was planted survived than the settings allow."""
+    """Raises DataError: more planted data survived, or more of the records is replaced, than the
+    settings allow."""
     if audited is not None and audited.leak_rate > settings.max_leak_rate:
         raise DataError(
             f"the scrub is not good enough on this data: {audited},"
@@ -211,7 +213,7 @@ def require(audited: Audit | None, settings: AuditSettings) -> None:
 
 
 def messages(listing: Listing, settings: AuditSettings) -> list[str]:
-    """A message of each of a seeded sample of the records that can be read."""
+    """One message of each sampled record."""
     draw = random.Random(settings.seed)
     records = sampled(listing, settings)
     return [draw.choice(record.messages).content for record in records if record.messages]

@@ -35,14 +35,14 @@ from tasks.scrub.texts import (
 
 # Of a digest in an id: enough for a thousand million rows.
 ID_DIGITS = 16
-# What an id that is replaced begins with.
-ANOTHER = "row~"
+# What a replaced id begins with.
+REPLACED_ID = "row~"
 # What makes an id personal data: kinds whose form leaves little doubt.
 CERTAIN = (
     "EMAIL_ADDRESS", "PHONE_NUMBER", "IBAN_CODE", "CREDIT_CARD", "US_SSN", "SECRET", "MAC_ADDRESS",
     "CRYPTO",
 )  # fmt: skip
-# Characters of a value that is looked for in an id.
+# Shorter values of a conversation are not looked for in its id.
 LEAST_IN_ID = 5
 NOT_WORDS = re.compile(r"[\W_]+")
 
@@ -60,7 +60,6 @@ class ScrubbedMessages:
     labelled: Counter[str] = field(default_factory=Counter)
     covered: Counter[str] = field(default_factory=Counter)
     uncovered: Counter[str] = field(default_factory=Counter)
-    ids: Counter[str] = field(default_factory=Counter)
 
 
 class Scrubber:
@@ -266,7 +265,6 @@ def scrub_record(
     source = scrub_file_name(record.source, find, policy, key)
     clean = clean.model_copy(update={"source": source, "served": served})
     identifier = _safe_id(record, clean, find, scrubbing.known)
-    scrubbing.result.ids["replaced"] += identifier.startswith(ANOTHER)
     return clean.model_copy(update={"id": identifier}), scrubbing.result
 
 
@@ -297,18 +295,18 @@ def _safe_name(name: str | None, find: Find, policy: ScrubPolicy, key: bytes | N
 
 
 def _safe_id(record: Record, clean: Record, find: Find, known: Iterable[str]) -> str:
-    """The record's id, unless it is personal data itself or holds some of its conversation's: then
-    one made of what is left.
+    """The record's id; another one if it is personal data, or holds a value of its conversation.
 
-    That is scrubbed text alone, so nobody can try texts until one gives this id. What only a
-    detector believes of an id, or what is digits alone, is no reason: ids are codes.
+    The other one is a digest of scrubbed text alone, so nobody can try texts until one gives this
+    id. Neither digits alone nor what only the detector takes for personal data replaces an id: most
+    ids are codes.
     """
     own = _own_id(record)
     if not own or (
         not _is_uuid(own)
         and (_holds(own, known) or any(_is_certain(one, own) for one in find(own)))
     ):
-        return f"{ANOTHER}{digest_json([clean.created_at, clean.content_digest])[:ID_DIGITS]}"
+        return f"{REPLACED_ID}{digest_json([clean.created_at, clean.content_digest])[:ID_DIGITS]}"
     return own if own == record.id else f"{clean.source}:{own}"
 
 

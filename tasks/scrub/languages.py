@@ -1,28 +1,25 @@
 """Which language a text is in, before the learned detector is asked.
 
-A detector that was not taught a language takes its ordinary words for names. Script comes first,
-as it needs few letters; the language of a Latin text needs some words, and is believed to be
-another than those covered only where that is likely.
+A detector that was not taught a language takes its ordinary words for names. The script is told
+first, from few letters. Telling the language of a Latin text takes several words, and a text counts
+as uncovered only if another language than the covered ones is likely.
 """
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import cache
+from importlib import import_module
 from typing import Any
 
-WORD = re.compile(r"[^\W\d_]+")
-# Of a text, enough to tell its language.
+from tasks.text import LANGUAGE_WORDS, WORD
+
+# The beginning of a text, enough to tell its language.
 CHARACTERS = 600
-# A Latin text of fewer words is taken to be in a covered language.
-WORDS = 4
-# How much likelier the likeliest language is to be than all that are covered together.
+# The least share that the likeliest uncovered language has of its chance and the covered ones'.
 LIKELIER = 0.8
-# Of so many words of prose, one at least is among the language's commonest.
+# Prose has at least one stop word in so many words.
 PROSE = 10
-# Letters that are a syllable or a word each.
-DENSE = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL")
 # Scripts by the first word of their letters' names in Unicode, with the languages written in them.
 SCRIPTS = {
     "LATIN": (),
@@ -53,11 +50,13 @@ SCRIPTS = {
 }  # fmt: skip
 # Where a text has letters of these, they decide: Japanese is mostly written in Han.
 DECIDE = ("HIRAGANA", "KATAKANA", "HANGUL")
+# Scripts in which each letter is a syllable or a word.
+DENSE = ("CJK", *DECIDE)
 
 
 def language_of(text: str, covered: Collection[str]) -> str:
-    """ISO 639-1 code of a text's language; empty if it says too little to be anything else than
-    one of those `covered`, or if it is likely to be one of them."""
+    """ISO 639-1 code of a text's language if that is likely to be none of those `covered`; empty
+    if it may be one of them, or the text is too short to tell."""
     script = script_of(text)
     if script == "":
         return ""
@@ -67,7 +66,7 @@ def language_of(text: str, covered: Collection[str]) -> str:
             return ""
         return written[0] if written else "und"
     words = WORD.findall(text[:CHARACTERS])
-    if len(words) < WORDS or is_common(words, covered):
+    if len(words) < LANGUAGE_WORDS or is_common(words, covered):
         return ""
     chances = dict(classifier().rank(" ".join(words).casefold()))
     inside = sum(chance for code, chance in chances.items() if code in covered)
@@ -88,7 +87,7 @@ def script_of(text: str) -> str:
     if not counts:
         return ""
     script = max(counts, key=lambda one: counts[one] * (3 if one in DENSE else 1))
-    if script in ("CJK", *DECIDE):
+    if script in DENSE:
         return next((one for one in DECIDE if counts[one]), script)
     return script
 
@@ -99,30 +98,27 @@ def _script(letter: str) -> str:
 
 
 def is_prose(words: Sequence[str], code: str) -> bool:
-    """Whether words are sentences of a language, and not names, streets and towns of its country:
-    those say nothing of the language around them."""
-    small = [word for word in words if word.islower()]
-    if not (common := common_words(code)):
-        return 2 * len(small) > len(words)
-    said = sum(word.casefold() in common and len(word) > 1 for word in words)
-    return said > 1 and PROSE * said >= len(words)
+    """Whether words are sentences of a language, and not only names, streets and towns of its
+    country, which stand in texts of any language."""
+    if not (common := stop_words(code)):
+        return 2 * sum(word.islower() for word in words) > len(words)
+    stops = sum(word.casefold() in common and len(word) > 1 for word in words)
+    return stops > 1 and PROSE * stops >= len(words)
 
 
 def is_common(words: Sequence[str], covered: Collection[str]) -> bool:
-    """Whether a third of the words are among the commonest of one language that is covered."""
+    """Whether a third of the words are stop words of one of the covered languages."""
     small = [word.casefold() for word in words]
     return any(
-        3 * sum(word in common_words(code) for word in small) >= len(small) for code in covered
+        3 * sum(word in stop_words(code) for word in small) >= len(small) for code in covered
     )
 
 
 @cache
-def common_words(code: str) -> frozenset[str]:
-    """The commonest words of a language, as spaCy lists them; empty if it has no such list."""
-    import importlib
-
+def stop_words(code: str) -> frozenset[str]:
+    """spaCy's stop words of a language; empty if it has no such list."""
     try:
-        module = importlib.import_module(f"spacy.lang.{code}.stop_words")
+        module = import_module(f"spacy.lang.{code}.stop_words")
     except ImportError:
         return frozenset()
     return frozenset(word for word in module.STOP_WORDS if word.isalpha())

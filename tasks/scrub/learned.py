@@ -24,6 +24,7 @@ from tasks.scrub.recognizers.surroundings import (
     is_part_of_token,
     is_timestamp,
 )
+from tasks.text import WORD
 
 NUMBERS = frozenset({"ID_NUMBER", "PHONE_NUMBER", "DATE_OF_BIRTH"})
 NAMES = frozenset({"PERSON", "LOCATION", "ORGANIZATION", "USERNAME"})
@@ -54,7 +55,6 @@ BESIDE_PLACE = re.compile(r"[ ,\n(]{1,3}")
 TOKEN = re.compile(r"\S+")
 # A cell of a line: no number goes on behind a tab or several spaces.
 ROW = re.compile(r"[^\s](?:[^\n\t ]| (?! ))*")
-WORD = re.compile(r"[^\W\d_]+")
 NOT_NUMBERS = re.compile(
     r"v?\d+(?:\.\d+){1,4}|(?:19|20)\d\d[-./]\d\d?[-./]\d\d?|\d\d?:\d\d(?::\d\d)?|[\d,]+\.\d{1,2}"
     r"|[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d*0{3,}|(?=\d*[a-f])[0-9a-f]{7,}"

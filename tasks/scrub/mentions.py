@@ -1,9 +1,9 @@
-"""Names that were found once, found again in the same conversation.
+"""Further mentions of the names that were found in a conversation.
 
-A detector goes by what is around a name, and misses it where that says little. What it found for
-sure is therefore looked for everywhere: as a whole word, in any case, with whatever ending of
-possession, and a part of a full name alone. A name that is a common word as well ("Mark", "May")
-is one again only where it is written with a capital and begins no sentence.
+The detector relies on the words around a name, and misses names where those say little. So every
+name that it found with confidence is searched for in the whole conversation: as a whole word, in
+any case, in the possessive, and a part of a full name by itself. A name that is also a common word
+("Mark", "May") is matched only with a capital within a sentence.
 """
 
 import re
@@ -12,11 +12,13 @@ from functools import cache
 from importlib import resources
 
 from data_contracts.findings import Finding, merge
+from data_contracts.policy import TAUGHT
+from tasks.scrub.languages import stop_words
 
-# Entities of which a part stands for the whole, and those of which it does not.
+# Entities that are also mentioned by a part, and those mentioned only as a whole.
 NAMES = ("PERSON",)
 WHOLE = ("USERNAME", "EMAIL_ADDRESS", "PHONE_NUMBER", "ID_NUMBER", "ACCOUNT_ID", "SECRET")
-# Below this, one finding is not enough to believe it elsewhere.
+# A value found once with a lower score is not searched for.
 SURE = 0.8
 LETTERS = 3
 PART = re.compile(r"[^\W\d_](?:[^\W\d_]|['\u2019-](?=[^\W\d_]))*")
@@ -32,10 +34,10 @@ WORDS = "names_that_are_words.txt"
 
 
 class Mentions:
-    """What of a conversation's findings is looked for in all of its texts.
+    """Searches a conversation's texts for the values that were found in any of them.
 
     Args:
-        found: (its text, its finding) of everything that was found in the conversation.
+        found: (text, finding in it) for every finding in the conversation.
     """
 
     def __init__(self, found: Iterable[tuple[str, Finding]]) -> None:
@@ -65,14 +67,14 @@ class Mentions:
             Finding(match.start(), match.end(), self._entities[match[0].casefold()], SURE)
             for match in self._any.finditer(text)
             if match[0].casefold() in self._entities
-            and not any(one.start < match.end() and match.start() < one.end for one in found)
+            and not any(one.overlaps(*match.span()) for one in found)
             and (match[0].casefold() not in names_that_are_words() or is_used_as_name(match))
         ]
         return merge([*found, *more]) if more else list(found)
 
 
 def names_in(text: str, found: Finding) -> list[str]:
-    """What a finding is mentioned by: itself, and the parts of a person's name."""
+    """The strings by which a value is mentioned: the whole, and the parts of a person's name."""
     value = text[found.start : found.end]
     whole = " ".join(value.split())
     if found.entity in WHOLE:
@@ -98,11 +100,8 @@ def is_used_as_name(match: re.Match[str]) -> bool:
 @cache
 def names_that_are_words() -> frozenset[str]:
     """First and last names that are words of the seven languages as well."""
-    from data_contracts.policy import TAUGHT
-    from tasks.scrub.languages import common_words
-
     text = resources.files(__package__).joinpath(WORDS).read_text(encoding="utf-8")
     listed = {
         word for line in text.splitlines() if not line.startswith("#") for word in line.split()
     }
-    return frozenset(listed.union(*(common_words(code) for code in TAUGHT)))
+    return frozenset(listed.union(*(stop_words(code) for code in TAUGHT)))

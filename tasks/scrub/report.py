@@ -118,13 +118,16 @@ def reading_tables(readings: Readings) -> dict[str, list[dict[str, Any]]]:
 
 
 def changed_rows(audited: Audit | None) -> list[dict[str, Any]]:
-    """How much of the sampled messages is replaced: words, and numbers."""
+    """The shares of words and of numbers in the sampled messages that are replaced."""
     if audited is None or not audited.changed.words:
         return []
     changed = audited.changed
     return [
-        {"of": "words", "in all": changed.words, "replaced": f"{changed.share_of_words:.2%}"},
-        {"of": "numbers", "in all": changed.numbers, "replaced": f"{changed.share_of_numbers:.2%}"},
+        {"what": what, "sampled": count, "replaced": f"{share:.2%}"}
+        for what, count, share in (
+            ("words", changed.words, changed.share_of_words),
+            ("numbers", changed.numbers, changed.share_of_numbers),
+        )
     ]
 
 

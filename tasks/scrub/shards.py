@@ -66,7 +66,6 @@ class Found(BaseModel):
     labelled: dict[str, int] = {}
     covered: dict[str, int] = {}
     uncovered: dict[str, int] = {}
-    ids: dict[str, int] = {}
 
 
 NOTHING = Found().model_dump_json()
@@ -255,7 +254,7 @@ class Making:
         """The row of the shard. Raises RowRejected: it cannot be scrubbed."""
         clean, found = scrub_record(record, self._asked, self._policy, self._key)
         told = NOTHING
-        if found.findings or found.labelled or found.uncovered or found.ids.total():
+        if found.findings or found.labelled or found.uncovered:
             told = Found.model_validate(found, from_attributes=True).model_dump_json()
         raw = keyed_json(self._row_key, "duplicate", record.content_digest)
         return as_row(clean) | {

@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,7 +27,7 @@ from tasks.ingest import Listing
 from tasks.progress import StageProgress
 from tasks.scrub.audit import Audit, AuditSettings, audit
 from tasks.scrub.detector import BuiltDetector, DetectorSettings
-from tasks.scrub.engine import distinct_id
+from tasks.scrub.engine import REPLACED_ID, distinct_id
 from tasks.scrub.replace import fingerprint, secret_key
 from tasks.scrub.shards import SCHEMA, Shard, counted, shards, without_personal_names
 from tasks.scrub.workers import WorkerSettings, searching
@@ -95,8 +96,8 @@ class Scrubbed(BaseModel):
 class Clean:
     """Scrubbed rows, as tables of `RECORD_SCHEMA` in order, and the account of all rows.
 
-    Rows that were the same before the scrub are kept or left out, as asked; rows that only became
-    the same by it are several rows. Ids are distinct.
+    With `distinct`, a row that repeats an earlier one is left out; two rows that only the scrub
+    made equal are both kept. Ids are distinct.
     """
 
     def __init__(
@@ -111,10 +112,14 @@ class Clean:
         self._made = made
         self._audit = audited
         self.readings = Readings.total([*(shard.readings() for shard in made), left_out])
-        self.uncovered = counted(shard.table(["found"]) for shard in made)["uncovered"]
         self._keep, self._rename = first_ones(made, distinct=distinct)
         kept = int(self._keep.sum())
-        self._found = counted([])
+        self._found, self._ids_replaced = counted([]), 0
+        for table, keep, _ in self._parts(["id", "found"]):
+            part = table.filter(keep)
+            self._ids_replaced += pc.sum(pc.starts_with(part["id"], REPLACED_ID)).as_py() or 0
+            for name, counts in counted([part]).items():
+                self._found[name] += counts
         self.quarantine_rules = Counter(row.rule for row in self.quarantined())
         self._policy = policy
         rows_in = sum(shard.rows_in for shard in made)
@@ -132,13 +137,24 @@ class Clean:
         names = sorted({shard.source for shard in self._made})
         return names[0] if len(names) == 1 else f"{len(names)} files"
 
-    def tables(self) -> Iterator[pa.Table]:
+    @property
+    def uncovered(self) -> Counter[str]:
+        """{language that is not covered: messages in it}"""
+        return self._found["uncovered"]
+
+    def _parts(
+        self, columns: list[str] | None = None
+    ) -> Iterator[tuple[pa.Table, pa.Array, NDArray[np.bool_]]]:
+        """(a shard's table, which of its rows are kept, which get another id) of each shard."""
         at = 0
         for shard in self._made:
-            table = shard.table()
+            table = shard.table(columns)
             part = slice(at, at + table.num_rows)
             at += table.num_rows
-            rename = self._rename[part]
+            yield table, pa.array(self._keep[part]), self._rename[part]
+
+    def tables(self) -> Iterator[pa.Table]:
+        for table, keep, rename in self._parts():
             if rename.any():
                 ids = [
                     distinct_id(one, digest.hex()) if again else one
@@ -147,17 +163,14 @@ class Clean:
                     )
                 ]
                 table = table.set_column(0, "id", pa.array(ids, pa.string()))
-            table = table.filter(pa.array(self._keep[part]))
-            for name, counts in counted([table]).items():
-                self._found[name] += counts
-            yield table.select(RECORD_SCHEMA.names).cast(RECORD_SCHEMA)
+            yield table.filter(keep).select(RECORD_SCHEMA.names).cast(RECORD_SCHEMA)
 
     def quarantined(self) -> Iterator[QuarantinedRow]:
         for shard in self._made:
             yield from shard.quarantined()
 
     def report(self) -> ScrubReport:
-        """What the tables held; call it when all of them were read."""
+        """Counts over the kept rows and the quarantine."""
         return ScrubReport(
             account=self.account,
             policy_digest=self._policy.digest,
@@ -167,8 +180,8 @@ class Clean:
             readings=self.readings,
             labelled=dict(self._found["labelled"].most_common()),
             covered=dict(self._found["covered"]),
-            uncovered=dict(self._found["uncovered"].most_common()),
-            ids_replaced=self._found["ids"].total(),
+            uncovered=dict(self.uncovered.most_common()),
+            ids_replaced=self._ids_replaced,
             audit=self._audit,
         )
 
@@ -196,16 +209,16 @@ def first_ones(
 
 @dataclass(frozen=True)
 class Job:
-    """What a scrub goes by.
+    """How to scrub: everything but the rows.
 
     Attributes:
         policy: what counts as personal data.
-        detector: the learned one; None if the policy does without.
+        detector: the learned detector; None if the policy does without.
         settings: where texts are searched, and the audit.
         workspace: where shards are kept.
-        on_progress: called with (rows done, rows in all).
-        on_uncovered: called with what is to be said of languages that are not covered, before
-            anything is written.
+        on_progress: called with (finished rows, total rows).
+        on_uncovered: called before anything is written with a sentence that counts the messages in
+            languages that are not covered.
     """
 
     policy: ScrubPolicy
@@ -223,7 +236,7 @@ def cleaned(listing: Listing, job: Job, *, distinct: bool) -> Clean:
     Args:
         listing: which rows.
         job: how.
-        distinct: whether a row that is the same as an earlier one, before the scrub, is left out.
+        distinct: whether to leave out a row that repeats an earlier one.
 
     Raises:
         DataError: no row passed, or the policy says to stop at one that cannot be scrubbed, or to
@@ -241,18 +254,18 @@ def cleaned(listing: Listing, job: Job, *, distinct: bool) -> Clean:
     if not clean.account.rows_out:
         raise no_rows_left(clean)
     if clean.uncovered:
-        said = said_of_uncovered(clean.uncovered)
+        counts = sentence_on_uncovered(clean.uncovered)
         if policy.uncovered == "refuse":
             raise DataError(
-                said,
+                counts,
                 "name a spaCy model for them under `models` in the scrub policy, or accept"
                 " what patterns find with `uncovered: patterns`",
             )
-        job.on_uncovered(said)
+        job.on_uncovered(counts)
     return clean
 
 
-def said_of_uncovered(counts: Counter[str]) -> str:
+def sentence_on_uncovered(counts: Counter[str]) -> str:
     total = counts.total()
     codes = ", ".join(f"{code} {count}" for code, count in counts.most_common(8))
     return (

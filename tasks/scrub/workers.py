@@ -33,8 +33,8 @@ BATCH_CHARACTERS = 40_000
 # Texts whose findings are remembered: people repeat themselves.
 REMEMBERED = 100_000
 
-# A text with something for every recogniser, in a language that has to be looked at.
-EVERYTHING = "Zażółć gęślą jaźń, Anna: anna@example.org, 030 901820, card 4111 1111 1111 1111"
+# Makes a worker load what searches load lazily: telephone plans, the telling of languages.
+WARM_UP = "Zażółć gęślą jaźń, Anna: anna@example.org, 030 901820, card 4111 1111 1111 1111"
 
 # Findings, or the rule that the text broke.
 Outcome: TypeAlias = list[Finding] | str
@@ -250,13 +250,13 @@ def dask_client(settings: WorkerSettings) -> Iterator[Any]:
 
 
 def start(policy: str, detector: Path | None) -> None:
-    """One thread a worker: the processes share the cores. What a search loads when it first needs
-    it is loaded here, where no time limit runs."""
+    """Prepare a worker: one thread, as the processes share the cores, and everything loaded, as no
+    time limit applies here."""
     import torch
 
     torch.set_num_threads(1)
     keep_memory()
-    finder(policy, detector).find([EVERYTHING])
+    finder(policy, detector).find([WARM_UP])
 
 
 @cache

@@ -42,11 +42,11 @@ class ContextPatternRecognizer(PatternRecognizer):  # type: ignore[misc]
     FLAGS: ClassVar[int] = re.IGNORECASE
     gate: ClassVar[Gate | None] = DIGIT
 
-    def __init__(self, language: str = "en") -> None:
+    def __init__(self) -> None:
         super().__init__(
             supported_entity=self.ENTITY,
             name=type(self).__name__,
-            supported_language=language,
+            supported_language="en",
             patterns=list(self.PATTERNS),
             context=list(self.CONTEXT),
         )
@@ -82,6 +82,32 @@ class ContextPatternRecognizer(PatternRecognizer):  # type: ignore[misc]
                 if score > 0:
                     results.append(RecognizerResult(self.ENTITY, start, end, score))
         return results
+
+
+class DecidingRecognizer(ContextPatternRecognizer):
+    """A recogniser whose expression only proposes a span; `decide` finds the value in it."""
+
+    SCORE: ClassVar[float]
+
+    def decide(self, text: str, start: int, end: int) -> tuple[int, int] | None:
+        """The [start, end) of the value within text[start:end]; None if there is no value."""
+        raise NotImplementedError
+
+    def analyze(
+        self,
+        text: str,
+        entities: list[str],
+        nlp_artifacts: Any = None,  # noqa: ARG002
+        regex_flags: int | None = None,  # noqa: ARG002
+    ) -> list[RecognizerResult]:
+        if self.ENTITY not in entities:
+            return []
+        spans = (
+            self.decide(text, *match.span())
+            for expression, _ in self._expressions
+            for match in expression.finditer(text)
+        )
+        return [RecognizerResult(self.ENTITY, *span, self.SCORE) for span in spans if span]
 
 
 def names(*expressions: str) -> str:

@@ -8,13 +8,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any
 
-from presidio_analyzer import Pattern, RecognizerResult
+from presidio_analyzer import Pattern
 
 from data_contracts import checksums
 from tasks.scrub.recognizers import announcing
-from tasks.scrub.recognizers.base import ContextPatternRecognizer
+from tasks.scrub.recognizers.base import DecidingRecognizer
 
 
 @dataclass(frozen=True)
@@ -139,27 +139,17 @@ _ANY_FORM = re.compile("|".join(f"(?:{kind.form})" for kind in IDS.values()), re
 SHORTEST, LONGEST = 8, 18
 
 
-class CheckedIdRecognizer(ContextPatternRecognizer):
+class CheckedIdRecognizer(DecidingRecognizer):
     """National identity, tax and insurance numbers of some forty kinds, by their check digits."""
 
     ENTITY = "ID_NUMBER"
-    SCORE: ClassVar[float] = 0.9
+    SCORE = 0.9
     PATTERNS = (Pattern("groups", _CANDIDATE, SCORE),)
     FLAGS = 0
     gate = re.compile(r"\d\d")
 
-    def analyze(
-        self,
-        text: str,
-        entities: list[str],
-        nlp_artifacts: Any = None,  # noqa: ARG002
-        regex_flags: int | None = None,  # noqa: ARG002
-    ) -> list[RecognizerResult]:
-        if self.ENTITY not in entities:
-            return []
-        ((expression, _),) = self._expressions
-        spans = (_checked_in(text, *match.span()) for match in expression.finditer(text))
-        return [RecognizerResult(self.ENTITY, *span, self.SCORE) for span in spans if span]
+    def decide(self, text: str, start: int, end: int) -> tuple[int, int] | None:
+        return _checked_in(text, start, end)
 
 
 def _checked_in(text: str, start: int, end: int) -> tuple[int, int] | None:

@@ -5,7 +5,7 @@ from functools import cache
 from importlib import resources
 
 from tasks.scrub.recognizers import announcing
-from tasks.scrub.recognizers.surroundings import is_code
+from tasks.scrub.recognizers.surroundings import is_code, starts_sentence
 
 _TITLES = frozenset(
     [
@@ -80,7 +80,6 @@ _POSTCODE = re.compile(
     r"\d{4,6}|\d{5}-\d{3,4}|\d{3}[- ]\d{2,4}|\d{4} ?[A-Z]{2}|[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}"
     r"|[A-Z]\d[A-Z] ?\d[A-Z]\d|[A-Z]{1,2}-\d{4,5}"
 )
-_SENTENCE_START = re.compile(r"(?:^|[.!?:\u2026\n>*#\"'\u201c\u201e\u00ab(|-]|\d[.)])\s*\Z")
 
 
 @cache
@@ -201,4 +200,4 @@ def _is_common(text: str, start: int, words: list[str]) -> bool:
         return True
     if any(common_words()[word] for word in folded):
         return False
-    return _SENTENCE_START.search(text[max(start - 4, 0) : start]) is not None or start == 0
+    return starts_sentence(text, start)

@@ -1,11 +1,10 @@
 """Telephone numbers."""
 
 import re
-from typing import Any, ClassVar
 
-from presidio_analyzer import Pattern, RecognizerResult
+from presidio_analyzer import Pattern
 
-from tasks.scrub.recognizers.base import ContextPatternRecognizer
+from tasks.scrub.recognizers.base import DecidingRecognizer
 from tasks.scrub.recognizers.phone_form import DIGIT_NAMES, is_phone
 
 _BETWEEN = r"[ ()./\xa0\u00b7\u30fb\u2010-\u2015\u2212-]{0,4}"
@@ -14,14 +13,14 @@ _BETWEEN = r"[ ()./\xa0\u00b7\u30fb\u2010-\u2015\u2212-]{0,4}"
 MOST_DROPPED = 3
 
 
-class AnyPhoneRecognizer(ContextPatternRecognizer):
+class AnyPhoneRecognizer(DecidingRecognizer):
     """Telephone numbers of every region's numbering plan, and what a word announces as one.
 
     A regular expression proposes what has 5 to 15 digits in groups; `phone_form.is_phone` decides.
     """
 
     ENTITY = "PHONE_NUMBER"
-    SCORE: ClassVar[float] = 0.85
+    SCORE = 0.85
     PATTERNS = (
         Pattern(
             "digits",
@@ -32,21 +31,8 @@ class AnyPhoneRecognizer(ContextPatternRecognizer):
         ),
     )
 
-    def analyze(
-        self,
-        text: str,
-        entities: list[str],
-        nlp_artifacts: Any = None,  # noqa: ARG002
-        regex_flags: int | None = None,  # noqa: ARG002
-    ) -> list[RecognizerResult]:
-        if self.ENTITY not in entities:
-            return []
-        spans = (
-            telephone_in(text, *match.span())
-            for expression, _ in self._expressions
-            for match in expression.finditer(text)
-        )
-        return [RecognizerResult(self.ENTITY, *span, self.SCORE) for span in spans if span]
+    def decide(self, text: str, start: int, end: int) -> tuple[int, int] | None:
+        return telephone_in(text, start, end)
 
 
 class NamesOfDigits:

@@ -43,6 +43,7 @@ _CODE_BEFORE = re.compile(
 _CODE_AFTER = re.compile(
     r"\(|::|->|\[|\s?[=!]=|\s?[-+*/|&]?=[^=\s\"']|\s=\s|_|\.[a-z_]\w*[(=]|>\(|\\_"
 )
+_SENTENCE_START = re.compile(r"(?:^|[.!?:\u2026\n>*#\"'\u201c\u201e\u00ab(|-]|\d[.)])\s*\Z")
 _TIMESTAMP_NEIGHBOUR = re.compile(
     r"^[T ,]{1,2}\[?\d\d:\d\d|^T\d\d|^ \d\d\.\d\d\.\d\d|^[ ,]+\[?(?:DEBUG|INFO|WARN|ERROR"
     r"|TRACE|FATAL|CRITICAL|NOTICE)"
@@ -115,6 +116,11 @@ def is_in_column(text: str, start: int, end: int) -> bool:
 def _line_before(text: str, start: int) -> str:
     """What stands before a value in its line, of up to 80 characters."""
     return text[max(start - 80, 0) : start].rpartition("\n")[2]
+
+
+def starts_sentence(text: str, start: int) -> bool:
+    """Whether a sentence, a quotation or an item of a list starts at a character."""
+    return _SENTENCE_START.search(text[max(start - 4, 0) : start]) is not None
 
 
 def is_code(text: str, start: int, end: int) -> bool:
